@@ -1,0 +1,28 @@
+// For those who want one OpenMP runtime in charge of all threads (GRADSTEP_THREADING=openmp).
+#include <omp.h>
+#include <pthread.h>
+
+#include <atomic>
+
+#include "team.h"
+
+namespace gradstep {
+namespace {
+
+// libgomp waits for ever in a forked child whose parent has run a parallel region.
+std::atomic<bool> forked{false};
+[[maybe_unused]] const int at_fork = pthread_atfork(nullptr, nullptr, [] { forked = true; });
+
+}  // namespace
+
+void share_openmp(const Work& work, int threads) {
+  std::atomic<std::uint32_t> next{0};
+#pragma omp parallel num_threads(threads)
+  for (std::uint32_t part; (part = next.fetch_add(1, std::memory_order_relaxed)) < work.parts;)
+    work.task(work.context, part);
+}
+
+int openmp_threads() { return forked ? 1 : omp_get_max_threads(); }
+void set_openmp_threads(int n) { omp_set_num_threads(n); }
+
+}  // namespace gradstep

@@ -1,0 +1,127 @@
+// A team of threads that is a good neighbour: the caller takes part in its own work, so it never waits for a
+// thread that has not begun; a thread without work sleeps.
+#include <pthread.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <atomic>
+#include <mutex>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+#include "team.h"
+
+namespace gradstep {
+namespace {
+
+constexpr int most_workers = 1023;
+constexpr int spins = 2000;  // some microseconds: about what a sleep and a wake-up cost
+
+void relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+class Pool {
+ public:
+  // False where another thread's work is under way.
+  bool share(const Work& work, int threads) {
+    std::unique_lock lock(busy_, std::try_to_lock);
+    if (!lock) return false;
+    hire(std::min<std::int64_t>(threads, work.parts) - 1);
+    work_ = work;
+    finished_.store(0, std::memory_order_relaxed);
+    seats_.store(threads - 1, std::memory_order_relaxed);
+    unclaimed_.store(work.parts, std::memory_order_release);
+    call_.fetch_add(1, std::memory_order_release);
+    call_.notify_one();
+    drain();
+    wait(work.parts);
+    return true;
+  }
+
+ private:
+  void hire(std::int64_t workers) {
+    workers = std::min<std::int64_t>(workers, most_workers);
+    sigset_t all, before;  // signals are for the threads that Python knows
+    if (workers_ >= workers) return;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    try {
+      for (; workers_ < workers; ++workers_) std::thread(&Pool::serve, this, call_.load()).detach();
+    } catch (const std::system_error&) {  // no more threads to be had: those that there are will do
+    }
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  }
+
+  void serve(std::uint32_t heard) {
+    for (;;) {
+      call_.wait(heard, std::memory_order_acquire);
+      heard = call_.load(std::memory_order_acquire);
+      if (take(seats_) == 0) continue;
+      for (int k = 0; k < 2 && seats_.load(std::memory_order_relaxed) > k; ++k) call_.notify_one();
+      drain();
+    }
+  }
+
+  // Takes one from a counter; what stood there before, 0 if there was none to take.
+  static std::uint32_t take(std::atomic<std::uint32_t>& counter) {
+    std::uint32_t n = counter.load(std::memory_order_relaxed);
+    while (n > 0 && !counter.compare_exchange_weak(n, n - 1, std::memory_order_acq_rel)) {
+    }
+    return n;
+  }
+
+  void drain() {
+    while (const std::uint32_t n = take(unclaimed_)) {
+      const Work work = work_;  // stays as it is until the part just taken is finished
+      work.task(work.context, work.parts - n);
+      if (finished_.fetch_add(1, std::memory_order_acq_rel) + 1 == work.parts) finished_.notify_one();
+    }
+  }
+
+  void wait(std::uint32_t parts) {
+    for (int i = 0; i < spins; ++i) {
+      if (finished_.load(std::memory_order_acquire) == parts) return;
+      relax();
+    }
+    std::uint32_t n;
+    while ((n = finished_.load(std::memory_order_acquire)) != parts)
+      finished_.wait(n, std::memory_order_acquire);
+  }
+
+  std::mutex busy_;
+  std::int64_t workers_ = 0;
+  Work work_{};
+  alignas(64) std::atomic<std::uint32_t> unclaimed_{0};
+  alignas(64) std::atomic<std::uint32_t> finished_{0};
+  alignas(64) std::atomic<std::uint32_t> seats_{0};
+  alignas(64) std::atomic<std::uint32_t> call_{0};
+};
+
+// Never destroyed: its threads may outlive static destructors. A forked child has none of the threads and
+// begins a pool of its own.
+std::atomic<Pool*> current{nullptr};
+[[maybe_unused]] const int at_fork = pthread_atfork(nullptr, nullptr, [] { current = nullptr; });
+
+Pool& pool() {
+  Pool* here = current;
+  if (here) return *here;
+  auto* fresh = new Pool;
+  if (current.compare_exchange_strong(here, fresh)) return *fresh;
+  delete fresh;
+  return *here;
+}
+
+}  // namespace
+
+void share_pool(const Work& work, int threads) {
+  if (pool().share(work, threads)) return;
+  for (std::uint32_t part = 0; part < work.parts; ++part) work.task(work.context, part);
+}
+
+}  // namespace gradstep

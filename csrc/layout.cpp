@@ -1,0 +1,61 @@
+#include "layout.h"
+
+#include <algorithm>
+#include <cstdlib>
+
+namespace gradstep {
+namespace {
+
+std::int64_t blocks(std::int64_t n, std::int64_t size) { return (n + size - 1) / size; }
+
+// Axes longer than one, the parameter's widest stride first, with the strides of a dense state.
+int sorted_axes(Axis* axes, int dims, const std::int64_t* shape, const std::int64_t* p, const std::int64_t* g) {
+  int n = 0;
+  for (int d = 0; d < dims; ++d)
+    if (shape[d] != 1) axes[n++] = {shape[d], p[d], g[d], 0};
+  std::stable_sort(axes, axes + n, [](const Axis& a, const Axis& b) { return std::abs(a.p) > std::abs(b.p); });
+  for (std::int64_t dense = 1, d = n; d-- > 0; dense *= axes[d].size) axes[d].s = dense;
+  return n;
+}
+
+bool merges(const Axis& outer, const Axis& inner) {
+  return outer.p == inner.p * inner.size && outer.g == inner.g * inner.size;
+}
+
+int merged_axes(Axis* axes, int n) {
+  int kept = 0;
+  for (int d = 0; d < n; ++d) {
+    if (kept && merges(axes[kept - 1], axes[d])) {
+      axes[d].size *= axes[kept - 1].size;
+      --kept;
+    }
+    axes[kept++] = axes[d];
+  }
+  return kept;
+}
+
+}  // namespace
+
+Layout::Layout(int dims, const std::int64_t* shape, const std::int64_t* p, const std::int64_t* g) {
+  Axis* axes = outer;
+  int n = merged_axes(axes, sorted_axes(axes, dims, shape, p, g));
+  if (n > 0) col = axes[--n];
+  bool transposed = false;
+  if (n > 0) {
+    Axis* closest = std::min_element(axes, axes + n, [](const Axis& a, const Axis& b) {
+      return std::abs(a.g) < std::abs(b.g);
+    });
+    transposed = std::abs(closest->g) < std::abs(col.g);
+    if (!transposed) closest = axes + n - 1;
+    row = *closest;
+    std::copy(closest + 1, axes + n, closest);
+    --n;
+  }
+  outer_dims = n;
+  tile_cols = std::clamp<std::int64_t>(col.size, 1, transposed ? 64 : tile_elements);
+  tile_rows = std::min(row.size, tile_elements / tile_cols);
+  tiles = blocks(row.size, tile_rows) * blocks(col.size, tile_cols);
+  for (int d = 0; d < n; ++d) tiles *= outer[d].size;
+}
+
+}  // namespace gradstep

@@ -1,0 +1,33 @@
+// How a parameter and its gradient lie in memory, as tiles: the units in which work is shared out and done.
+#pragma once
+#include <cstdint>
+
+namespace gradstep {
+
+inline constexpr int max_dims = 64;                // NumPy's own limit
+inline constexpr std::int64_t tile_elements = 1024;  // a tile of each operand fits in the L1 cache together
+
+// One axis: its length, and how many elements apart neighbours are in parameter, gradient and states.
+struct Axis {
+  std::int64_t size, p, g, s;
+};
+
+// Axes sorted by the parameter's stride and merged where all operands allow. A tile is a rectangle of
+// `tile_rows` x `tile_cols` in the plane of `row` and `col`; `outer` axes count the planes. `col` is the axis
+// along which the parameter lies closest, `row` the one for the gradient: a transposed gradient is then read
+// in whole cache lines.
+struct Layout {
+  Axis outer[max_dims];
+  int outer_dims = 0;
+  Axis row{1, 0, 0, 0}, col{1, 1, 1, 1};
+  std::int64_t tile_rows = 1, tile_cols = tile_elements;
+  std::int64_t tiles = 0;
+
+  // Strides are counted in elements; states are dense in the parameter's order of axes.
+  Layout(int dims, const std::int64_t* shape, const std::int64_t* p, const std::int64_t* g);
+
+  // Parameter, gradient and states are all one run of memory.
+  bool flat() const { return outer_dims == 0 && row.size == 1 && col.p == 1 && col.g == 1; }
+};
+
+}  // namespace gradstep
