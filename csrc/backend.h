@@ -21,6 +21,7 @@ struct Hyper {
 
 // One array of a call: its parameter, its gradient, what the rule remembers of it.
 struct Tensor {
+  Format format;
   void* p;
   const void* g;
   void* s[max_states];
@@ -39,7 +40,7 @@ struct RuleInfo {
 // The rules, in the order in which `update` counts them.
 std::span<const RuleInfo> rules();
 
-// One step of `rule` for all tensors, which are all of one format.
-void update(int rule, Format format, std::span<const Tensor> tensors);
+// One step of `rule` for all tensors.
+void update(int rule, std::span<const Tensor> tensors);
 
 }  // namespace gradstep

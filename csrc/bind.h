@@ -155,7 +155,7 @@ class Plan {
       if (const py::handle g = PyTuple_GET_ITEM(grads.ptr(), i); !g.is_none()) add(slots_[i], g, i, held);
     {
       py::gil_scoped_release release;
-      update(rule_, format_, tensors_);
+      update(rule_, tensors_);
     }
     for (std::size_t i = 0; i < slots_.size(); ++i) slots_[i].steps += PyTuple_GET_ITEM(grads.ptr(), i) != Py_None;
     ++steps_;
@@ -181,8 +181,6 @@ class Plan {
 
   void fill(Slot& slot, std::size_t i, int group) {
     slot.p = read(params_[i], {"params", keys_[i]});
-    if (i && slot.p.format != format_) throw py::type_error("a plan has arrays of one format");
-    format_ = slot.p.format;
     slot.extents.assign(slot.p.shape, slot.p.shape + slot.p.dims);
     slot.extents.insert(slot.extents.end(), slot.p.strides, slot.p.strides + slot.p.dims);
     slot.p.shape = slot.extents.data(), slot.p.strides = slot.extents.data() + slot.p.dims;
@@ -199,8 +197,10 @@ class Plan {
 
   void add(Slot& slot, py::handle grad, std::size_t i, std::vector<py::object>& held) {
     const Label label{"grads", keys_[i]};
-    py::object owned;
-    if (const py::object array = as_array(grad); !array.is(grad)) held.push_back(array), grad = array;
+    if (const py::object array = as_array(grad); !array.is(grad)) {
+      held.push_back(array);
+      grad = array;
+    }
     View g = read(grad, label);
     if (g.format != slot.p.format || g.dims != slot.p.dims ||
         !std::equal(g.shape, g.shape + g.dims, slot.p.shape))
@@ -210,7 +210,7 @@ class Plan {
       held.push_back(grad.attr("copy")());
       g = read(held.back(), label);
     }
-    Tensor t{slot.p.data, g.data, {}, slot.n, slot.steps + 1, &hypers_[slot.group], nullptr, tiles_, 0};
+    Tensor t{slot.p.format, slot.p.data, g.data, {}, slot.n, slot.steps + 1, &hypers_[slot.group], nullptr, tiles_, 0};
     std::ranges::copy(slot.s, t.s);
     t.tiles = (slot.n + tile_elements - 1) / tile_elements;
     if (!((slot.c_order && dense(g, true)) || (slot.f_order && dense(g, false)))) lay_out(slot, g, t);
@@ -242,7 +242,6 @@ class Plan {
 
   int rule_;
   py::tuple params_, states_, keys_;
-  Format format_ = Format::f32;
   std::vector<Slot> slots_;
   std::vector<Hyper> hypers_;
   Ranges memory_;

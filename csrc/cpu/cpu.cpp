@@ -44,7 +44,7 @@ class FloatingPointDefaults {
 
 // Tiles are counted through all tensors of a call; a part is a run of them.
 struct Call {
-  Sweep sweep;
+  const Sweep* sweeps;  // of the call's rule, one for each format
   std::span<const Tensor> tensors;
   std::int64_t part_tiles, tiles;
 
@@ -55,7 +55,7 @@ struct Call {
     auto t = std::ranges::upper_bound(tensors, at, {}, &Tensor::first_tile) - 1;
     for (; at < end; ++t) {
       const std::int64_t last = std::min(end, t->first_tile + t->tiles);
-      sweep(*t, at - t->first_tile, last - t->first_tile);
+      sweeps[int(t->format)](*t, at - t->first_tile, last - t->first_tile);
       at = last;
     }
   }
@@ -78,14 +78,14 @@ void set_instruction_set(const InstructionSet& isa) { chosen = &isa; }
 
 void set_grain(std::int64_t tiles, std::int64_t elements) { part_tiles = tiles, thread_elements = elements; }
 
-void update(int rule, Format format, std::span<const Tensor> tensors) {
+void update(int rule, std::span<const Tensor> tensors) {
   if (tensors.empty()) return;
   std::int64_t elements = 0;
   for (const Tensor& t : tensors) elements += t.n;
   const std::int64_t worth = elements / thread_elements;  // threads that have enough to do
   const std::int64_t tiles = tensors.back().first_tile + tensors.back().tiles;
   const int threads = worth < 2 ? 1 : int(std::min<std::int64_t>(worth, num_threads()));
-  const Call call{chosen.load()->sweeps[rule][int(format)], tensors, threads < 2 ? tiles : part_tiles.load(), tiles};
+  const Call call{chosen.load()->sweeps[rule], tensors, threads < 2 ? tiles : part_tiles.load(), tiles};
   share({std::uint32_t((tiles + call.part_tiles - 1) / call.part_tiles),
          [](const void* c, std::uint32_t part) { (*static_cast<const Call*>(c))(part); }, &call},
         threads);

@@ -63,7 +63,7 @@ class Pool {
       call_.wait(heard, std::memory_order_acquire);
       heard = call_.load(std::memory_order_acquire);
       if (take(seats_) == 0) continue;
-      for (int k = 0; k < 2 && seats_.load(std::memory_order_relaxed) > k; ++k) call_.notify_one();
+      for (std::uint32_t k = 0; k < 2 && seats_.load(std::memory_order_relaxed) > k; ++k) call_.notify_one();
       drain();
     }
   }

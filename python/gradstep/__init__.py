@@ -1,0 +1,38 @@
+"""gradstep: optimizer update rules on NumPy arrays, in place, in one pass over memory, in one call.
+
+Examples
+--------
+>>> import numpy as np
+>>> import gradstep as gs
+>>> x = np.array([10.0])
+>>> opt = gs.GradientDescent(x, lr=0.1)
+>>> for _ in range(100):
+...     opt.step(2 * x)
+>>> bool(np.isclose(x[0], 10 * 0.8**100))
+True
+"""
+
+from gradstep import _cpu
+from gradstep.config import Config, show_config
+from gradstep.optimizer import Group, Optimizer
+from gradstep.rules import NAG, SGD, Adagrad, Adam, AdamW, GradientDescent, Momentum
+from gradstep.threads import get_num_threads, set_num_threads
+
+__version__: str = _cpu.version
+
+__all__ = [
+    "NAG",
+    "SGD",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Config",
+    "GradientDescent",
+    "Group",
+    "Momentum",
+    "Optimizer",
+    "__version__",
+    "get_num_threads",
+    "set_num_threads",
+    "show_config",
+]

@@ -1,0 +1,93 @@
+"""What this build is, and what it found on this machine."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+
+from gradstep import _cpu
+
+# As for an unknown GRADSTEP_ISA: said at import, before anything runs on the wrong code.
+_cpu.set_isa(os.environ.get("GRADSTEP_ISA") or _cpu.isas_supported()[0])
+
+
+@dataclass(frozen=True)
+class Config:
+    """What `show_config` tells.
+
+    Attributes
+    ----------
+    version : str
+        Of gradstep.
+    compiler : str
+        That built it.
+    flags : dict of str
+        Flags of all kernels ("common") and of each instruction set.
+    isas_built, isas_supported : list of str
+        Instruction sets compiled in, and those of them that this processor has; the widest first.
+    isa : str
+        The one in use; the environment variable ``GRADSTEP_ISA`` forces one.
+    threading : str
+        The thread layer, "pool" or "openmp", as ``GRADSTEP_THREADING`` says.
+    num_threads : int
+        Threads that a large step would use now.
+    cuda : str
+        Whether the CUDA module is present, or why not.
+    """
+
+    version: str
+    compiler: str
+    flags: dict[str, str]
+    isas_built: list[str]
+    isas_supported: list[str]
+    isa: str
+    threading: str
+    num_threads: int
+    cuda: str
+
+    def __str__(self) -> str:
+        rows = []
+        for name, value in asdict(self).items():
+            if isinstance(value, dict):
+                value = "; ".join(f"{key}: {text or '(none more)'}" for key, text in value.items())
+            elif isinstance(value, list):
+                value = ", ".join(value)
+            rows.append(f"{name.replace('_', ' '):<15} {value}")
+        return "\n".join(rows)
+
+
+def config() -> Config:
+    """Collect the configuration."""
+    return Config(
+        version=_cpu.version,
+        compiler=_cpu.compiler,
+        flags=dict(_cpu.flags),
+        isas_built=_cpu.isas_built(),
+        isas_supported=_cpu.isas_supported(),
+        isa=_cpu.isa(),
+        threading=_cpu.threading(),
+        num_threads=_cpu.num_threads(),
+        cuda="module present" if find_spec("gradstep._cuda") else "module not present: this build has none",
+    )
+
+
+def show_config() -> Config:
+    """Print version, compiler, instruction sets, threads and the CUDA module; return them too.
+
+    Returns
+    -------
+    Config
+        The same facts as attributes.
+
+    Examples
+    --------
+    >>> import gradstep as gs
+    >>> config = gs.show_config()  # doctest: +ELLIPSIS
+    version         ...
+    >>> config.isa in config.isas_supported
+    True
+    """
+    found = config()
+    print(found)
+    return found

@@ -1,0 +1,111 @@
+"""Whether arrays share memory, exactly, in time that grows with what they hold and not with its square."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from gradstep.containers import Array
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Where an array lies: its label, the addresses from `low` up to `high`, its first element and strides."""
+
+    label: str
+    low: int
+    high: int
+    start: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    itemsize: int
+
+    @property
+    def dense(self) -> bool:
+        """Every byte between `low` and `high` belongs to one element: nothing can lie twice."""
+        reach = self.itemsize
+        for stride, size in sorted(zip(map(abs, self.strides), self.shape, strict=True)):
+            if stride != reach:
+                return False
+            reach *= size
+        return True
+
+
+def extent(array: Array, label: str) -> Extent:
+    """Read where an array lies, without its axes of length one."""
+    interface = getattr(array, "__cuda_array_interface__", None) or array.__array_interface__
+    axes = [(n, s) for n, s in zip(array.shape, array.strides, strict=True) if n != 1]
+    start = interface["data"][0]
+    reach = [(n - 1) * s for n, s in axes]
+    low = start + sum(r for r in reach if r < 0)
+    high = start + sum(r for r in reach if r > 0) + array.itemsize
+    return Extent(
+        label, low, high, start, tuple(n for n, _ in axes), tuple(s for _, s in axes), int(array.itemsize)
+    )
+
+
+def refuse_overlap(arrays: Sequence[Array], labels: Sequence[str]) -> None:
+    """Raise a ValueError if an element of one array is also one of another, or twice one of the same.
+
+    Parameters
+    ----------
+    arrays : sequence of arrays
+        Of one device.
+    labels : sequence of str
+        What they are called in the message.
+
+    Raises
+    ------
+    ValueError
+        Naming the arrays.
+    """
+    extents = [extent(a, label) for a, label in zip(arrays, labels, strict=True) if a.size]
+    extents.sort(key=lambda e: e.low)
+    cluster: list[Extent] = []
+    high = 0
+    for e in extents:
+        if cluster and e.low >= high:
+            _refuse_in(cluster)
+            cluster = []
+        cluster.append(e)
+        high = max(high, e.high) if len(cluster) > 1 else e.high
+    if cluster:
+        _refuse_in(cluster)
+
+
+def _refuse_in(cluster: list[Extent]) -> None:
+    # Marks every unit of memory that belongs to an array: as many marks as units, or something lies twice.
+    if len(cluster) == 1 and cluster[0].dense:
+        return
+    if len(cluster) > 1 and all(e.dense for e in cluster):
+        raise ValueError(f"params{cluster[0].label} and params{cluster[1].label} share memory")
+    low = cluster[0].low
+    unit = math.gcd(*(n for e in cluster for n in (e.itemsize, e.start - low, *e.strides)))
+    marks = np.zeros((max(e.high for e in cluster) - low) // unit, dtype=bool)
+    marked = 0
+    for e in cluster:
+        if 0 in e.strides:
+            raise ValueError(f"params{e.label}: expected elements of their own, got some that share memory")
+        view = as_strided(
+            marks[(e.start - low) // unit :],
+            (*e.shape, e.itemsize // unit),
+            (*(s // unit for s in e.strides), 1),
+        )
+        if view.any():
+            raise ValueError(f"params{_partner(cluster, e)} and params{e.label} share memory")
+        view[...] = True
+        marked += view.size
+        if len(cluster) == 1 and np.count_nonzero(marks) != marked:
+            raise ValueError(f"params{e.label}: expected elements of their own, got some that share memory")
+    if np.count_nonzero(marks) != marked:
+        labels = ", ".join(f"params{e.label}" for e in cluster)
+        raise ValueError(f"{labels}: expected elements of their own, got some that share memory")
+
+
+def _partner(cluster: list[Extent], late: Extent) -> str:
+    near = [e for e in cluster if e is not late and e.low < late.high and late.low < e.high]
+    return near[0].label
