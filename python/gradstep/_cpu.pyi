@@ -1,0 +1,67 @@
+"""
+gradstep on the CPU.
+"""
+from __future__ import annotations
+import collections.abc
+import typing
+__all__: list[str]
+class Plan:
+    """
+    Arrays that step together, their states and their counts.
+    """
+    def __init__(self, rule: str, params: tuple[typing.Any, ...], states: tuple[typing.Any, ...], groups: collections.abc.Sequence[typing.SupportsIndex], keys: tuple[typing.Any, ...]) -> None:
+        ...
+    def set_hypers(self, group: typing.SupportsIndex, values: dict[str, typing.Any]) -> None:
+        ...
+    def step(self, grads: tuple[typing.Any, ...]) -> None:
+        ...
+    @property
+    def calls(self) -> int:
+        ...
+    @property
+    def counts(self) -> list[int]:
+        ...
+    @property
+    def steps(self) -> int:
+        ...
+def check(array: typing.Any, argument: str, key: typing.Any) -> None:
+    """
+    Raises a TypeError or ValueError unless `array` is one that a step can update.
+    """
+def isa() -> str:
+    """
+    The one in use.
+    """
+def isas_built() -> list[str]:
+    """
+    The instruction sets compiled in, the widest first.
+    """
+def isas_supported() -> list[str]:
+    """
+    Those of them that this processor has.
+    """
+def num_threads() -> int:
+    """
+    How many threads a large step would use now.
+    """
+def set_grain(part_tiles: typing.SupportsIndex, thread_elements: typing.SupportsIndex) -> None:
+    """
+    How many tiles a thread claims at once, and how many elements are worth a thread.
+    """
+def set_granted_threads(n: typing.SupportsIndex) -> None:
+    ...
+def set_isa(name: str) -> None:
+    ...
+def set_num_threads(n: typing.SupportsIndex) -> None:
+    ...
+def set_threading(name: str) -> None:
+    ...
+def threading() -> str:
+    """
+    The thread layer in use.
+    """
+compiler: str
+flags: dict[str, str]
+states: dict[str, list[str]]
+tile_elements: int
+version: str
