@@ -26,9 +26,9 @@ struct Tensor {
   const void* g;
   void* s[max_states];
   std::int64_t n;
-  std::int64_t step;      // updates of this array, the present one included
+  std::int64_t step;  // updates of this array, the present one included
   const Hyper* hyper;
-  const Layout* layout;   // null where p, g and s are each one run of n elements
+  const Layout* layout;            // null where p, g and s are each one run of n elements
   std::int64_t first_tile, tiles;  // counted through all tensors of the call
 };
 

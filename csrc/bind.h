@@ -1,14 +1,17 @@
-// How Python sees a backend: a Plan of arrays that step together. pybind11 lives here and in the module.cpp of
-// each backend, nowhere else.
+// How Python sees a backend: a Plan of arrays that step together. pybind11 lives here and in the module.cpp
+// of each backend, nowhere else.
 #pragma once
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
-#include <memory>
+#include <functional>
+#include <numeric>
 #include <optional>
+#include <ranges>
 #include <string>
 #include <utility>
 #include <vector>
@@ -121,10 +124,17 @@ class Plan {
   // `keys` what each array is called in messages.
   Plan(const std::string& rule, py::tuple params, py::tuple states, const std::vector<int>& groups,
        py::tuple keys)
-      : rule_(index_of(rule)), params_(std::move(params)), states_(std::move(states)), keys_(std::move(keys)) {
+      : rule_(index_of(rule)),
+        params_(std::move(params)),
+        states_(std::move(states)),
+        keys_(std::move(keys)) {
     if (groups.size() != params_.size() || keys_.size() != params_.size() ||
         states_.size() != info().states.size())
       throw py::value_error("a plan needs a group and a key for each array, and every state of its rule");
+    if (std::ranges::any_of(groups, [](int group) { return group < 0; }))
+      throw py::value_error("groups are counted from 0");
+    for (const py::handle state : states_)
+      if (py::len(state) != params_.size()) throw py::value_error("a plan needs each state of every array");
     slots_.resize(params_.size());
     for (std::size_t i = 0; i < slots_.size(); ++i) fill(slots_[i], i, groups[i]);
     hypers_.resize(groups.empty() ? 0 : 1 + *std::ranges::max_element(groups));
@@ -157,7 +167,8 @@ class Plan {
       py::gil_scoped_release release;
       update(rule_, tensors_);
     }
-    for (std::size_t i = 0; i < slots_.size(); ++i) slots_[i].steps += PyTuple_GET_ITEM(grads.ptr(), i) != Py_None;
+    for (std::size_t i = 0; i < slots_.size(); ++i)
+      slots_[i].steps += PyTuple_GET_ITEM(grads.ptr(), i) != Py_None;
     ++steps_;
     ++calls_;
   }
@@ -190,9 +201,27 @@ class Plan {
     memory_.add(Ranges::of(slot.p));
     for (std::size_t k = 0; k < states_.size(); ++k) {
       const View s = read(py::tuple(states_[k])[i], {"state", keys_[i]});
+      if (!fits(s, slot))
+        throw py::value_error(Label{"state", keys_[i]}.text() + ": expected the parameter's like");
       slot.s[k] = s.data;
       memory_.add(Ranges::of(s));
     }
+  }
+
+  // A state is dense, in its parameter's order of axes.
+  static bool fits(const View& s, const Slot& slot) {
+    if (!s.writeable || s.format != slot.p.format ||
+        !std::equal(s.shape, s.shape + s.dims, slot.p.shape, slot.p.shape + slot.p.dims))
+      return false;
+    if (slot.n == 0 || (slot.c_order && dense(s, true)) || (slot.f_order && dense(s, false))) return true;
+    std::vector<int> order(s.dims);
+    std::iota(order.begin(), order.end(), 0);
+    std::erase_if(order, [&](int d) { return s.shape[d] == 1; });
+    std::ranges::stable_sort(order, std::greater{}, [&](int d) { return std::abs(slot.p.strides[d]); });
+    std::int64_t stride = format_bytes[int(s.format)];
+    return std::ranges::all_of(order | std::views::reverse, [&](int d) {
+      return s.strides[d] == std::exchange(stride, stride * s.shape[d]);
+    });
   }
 
   void add(Slot& slot, py::handle grad, std::size_t i, std::vector<py::object>& held) {
@@ -210,7 +239,8 @@ class Plan {
       held.push_back(grad.attr("copy")());
       g = read(held.back(), label);
     }
-    Tensor t{slot.p.format, slot.p.data, g.data, {}, slot.n, slot.steps + 1, &hypers_[slot.group], nullptr, tiles_, 0};
+    Tensor t{slot.p.format,  slot.p.data,          g.data,  {},     slot.n,
+             slot.steps + 1, &hypers_[slot.group], nullptr, tiles_, 0};
     std::ranges::copy(slot.s, t.s);
     t.tiles = (slot.n + tile_elements - 1) / tile_elements;
     if (!((slot.c_order && dense(g, true)) || (slot.f_order && dense(g, false)))) lay_out(slot, g, t);
@@ -258,14 +288,18 @@ inline void bind(py::module_& m) {
       .def_property_readonly("steps", &Plan::steps)
       .def_property_readonly("calls", &Plan::calls)
       .def_property_readonly("counts", &Plan::counts);
-  m.def("check", [](py::handle array, const char* argument, py::handle key) {
-      const Label label{argument, key};
-      if (!read(array, label).writeable)
-        throw py::value_error(label.text() + ": expected a writeable array, got a read-only one");
-    }, py::arg("array"), py::arg("argument"), py::arg("key"),
-    "Raises a TypeError or ValueError unless `array` is one that a step can update.");
+  m.def(
+      "check",
+      [](py::handle array, const char* argument, py::handle key) {
+        const Label label{argument, key};
+        if (!read(array, label).writeable)
+          throw py::value_error(label.text() + ": expected a writeable array, got a read-only one");
+      },
+      py::arg("array"), py::arg("argument"), py::arg("key"),
+      "Raises a TypeError or ValueError unless `array` is one that a step can update.");
   py::dict states;
-  for (const RuleInfo& r : rules()) states[r.name] = std::vector<std::string>(r.states.begin(), r.states.end());
+  for (const RuleInfo& r : rules())
+    states[r.name] = std::vector<std::string>(r.states.begin(), r.states.end());
   m.attr("states") = states;
 }
 

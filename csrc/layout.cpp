@@ -9,11 +9,13 @@ namespace {
 std::int64_t blocks(std::int64_t n, std::int64_t size) { return (n + size - 1) / size; }
 
 // Axes longer than one, the parameter's widest stride first, with the strides of a dense state.
-int sorted_axes(Axis* axes, int dims, const std::int64_t* shape, const std::int64_t* p, const std::int64_t* g) {
+int sorted_axes(Axis* axes, int dims, const std::int64_t* shape, const std::int64_t* p,
+                const std::int64_t* g) {
   int n = 0;
   for (int d = 0; d < dims; ++d)
     if (shape[d] != 1) axes[n++] = {shape[d], p[d], g[d], 0};
-  std::stable_sort(axes, axes + n, [](const Axis& a, const Axis& b) { return std::abs(a.p) > std::abs(b.p); });
+  std::stable_sort(axes, axes + n,
+                   [](const Axis& a, const Axis& b) { return std::abs(a.p) > std::abs(b.p); });
   for (std::int64_t dense = 1, d = n; d-- > 0; dense *= axes[d].size) axes[d].s = dense;
   return n;
 }
@@ -42,9 +44,8 @@ Layout::Layout(int dims, const std::int64_t* shape, const std::int64_t* p, const
   if (n > 0) col = axes[--n];
   bool transposed = false;
   if (n > 0) {
-    Axis* closest = std::min_element(axes, axes + n, [](const Axis& a, const Axis& b) {
-      return std::abs(a.g) < std::abs(b.g);
-    });
+    Axis* closest = std::min_element(
+        axes, axes + n, [](const Axis& a, const Axis& b) { return std::abs(a.g) < std::abs(b.g); });
     transposed = std::abs(closest->g) < std::abs(col.g);
     if (!transposed) closest = axes + n - 1;
     row = *closest;

@@ -4,7 +4,7 @@
 
 namespace gradstep {
 
-inline constexpr int max_dims = 64;                // NumPy's own limit
+inline constexpr int max_dims = 64;                  // NumPy's own limit
 inline constexpr std::int64_t tile_elements = 1024;  // a tile of each operand fits in the L1 cache together
 
 // One axis: its length, and how many elements apart neighbours are in parameter, gradient and states.

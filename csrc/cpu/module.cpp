@@ -38,7 +38,10 @@ View read(py::handle x, const Label& label) {
   const Format format = a->descr == f32 ? Format::f32 : a->descr == f64 ? Format::f64 : format_of(x, label);
   if (!(a->flags & py::detail::npy_api::NPY_ARRAY_ALIGNED_))
     throw py::value_error(label.text() + ": expected an aligned array, got " + describe(x) + ", not aligned");
-  return {a->data, format, a->nd, reinterpret_cast<const std::int64_t*>(a->dimensions),
+  return {a->data,
+          format,
+          a->nd,
+          reinterpret_cast<const std::int64_t*>(a->dimensions),
           reinterpret_cast<const std::int64_t*>(a->strides),
           bool(a->flags & py::detail::npy_api::NPY_ARRAY_WRITEABLE_)};
 }
@@ -74,8 +77,9 @@ static void bind_cpu(py::module_& m) {
   m.def("isas_supported", [] { return isas(true); }, "Those of them that this processor has.");
   m.def("isa", [] { return instruction_set().name; }, "The one in use.");
   m.def("set_isa", &set_isa, py::arg("name"));
-  m.def("threading", [] { return threading() == Threading::openmp ? "openmp" : "pool"; },
-        "The thread layer in use.");
+  m.def(
+      "threading", [] { return threading() == Threading::openmp ? "openmp" : "pool"; },
+      "The thread layer in use.");
   m.def("set_threading", &set_layer, py::arg("name"));
   m.def("num_threads", &num_threads, "How many threads a large step would use now.");
   m.def("set_num_threads", &set_num_threads, py::arg("n"));

@@ -1,8 +1,8 @@
 // Every rule, vectorised by the compiler, over every number format.
 //
-// Compiled once per instruction set (see CMakeLists.txt). Nothing here may be shared between those objects, or
-// the linker could hand AVX-512 code to an older CPU: the namespace is anonymous, what comes from elsewhere is
-// inlined, and the table at the end is all that is exported.
+// Compiled once per instruction set (see CMakeLists.txt). Nothing here may be shared between those objects,
+// or the linker could hand AVX-512 code to an older CPU: the namespace is anonymous, what comes from
+// elsewhere is inlined, and the table at the end is all that is exported.
 #include "sweep.h"
 
 #include <utility>
@@ -63,8 +63,7 @@ void step(const Rule& rule, const Gradient<T>& gradient, Window<T> w, S*... s) {
   if (w.g_col != 1 || !gradient.plain()) {
     visit<T>(w.rows, w.cols, w.g_row, w.g_col, [&](int64_t tile, int64_t at) { g_tile[tile] = w.g[at]; });
     if (!gradient.plain())
-      for (int64_t r = 0; r < w.rows; ++r)
-        prepare(gradient, w.cols, w.p + r * w.p_row, g_tile + r * w.cols);
+      for (int64_t r = 0; r < w.rows; ++r) prepare(gradient, w.cols, w.p + r * w.p_row, g_tile + r * w.cols);
     w.g = g_tile, w.g_row = w.cols;
   }
   for (int64_t r = 0; r < w.rows; ++r)
@@ -100,8 +99,8 @@ void windows(const Tensor& t, int64_t first, int64_t last, bool whole, const Vis
       const int64_t i = plane % l.outer[d].size;
       p_at += i * l.outer[d].p, g_at += i * l.outer[d].g, s_at += i * l.outer[d].s;
     }
-    visit(Window<T>{p + p_at, g + g_at, s_at, least(l.tile_rows, row.size - r), least(l.tile_cols, col.size - c),
-                    row.p, col.p, row.g, col.g, row.s});
+    visit(Window<T>{p + p_at, g + g_at, s_at, least(l.tile_rows, row.size - r),
+                    least(l.tile_cols, col.size - c), row.p, col.p, row.g, col.g, row.s});
   }
 }
 
@@ -133,6 +132,7 @@ struct Table<List<R...>> {
 #define TEXT(x) TEXT_(x)
 
 extern const InstructionSet JOIN(instruction_set_, GRADSTEP_ISA);
-constinit const InstructionSet JOIN(instruction_set_, GRADSTEP_ISA) = {TEXT(GRADSTEP_ISA), Table<Rules>::sweeps};
+constinit const InstructionSet JOIN(instruction_set_, GRADSTEP_ISA) = {TEXT(GRADSTEP_ISA),
+                                                                       Table<Rules>::sweeps};
 
 }  // namespace gradstep

@@ -21,8 +21,8 @@ void set_threading(Threading layer);
 
 // How many threads a large call would use now: what was asked for, or else what this machine grants.
 int num_threads();
-void set_num_threads(int n);     // asked for, by the user or OMP_NUM_THREADS
-void set_granted_threads(int n); // the limit of the control group
+void set_num_threads(int n);      // asked for, by the user or OMP_NUM_THREADS
+void set_granted_threads(int n);  // the limit of the control group
 
 // The two layers. Each does the work and returns.
 void share_pool(const Work& work, int threads);
