@@ -7,12 +7,11 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-import numpy as np
-
 from gradstep import hyperparameters
 from gradstep.backend import backend_of
-from gradstep.containers import Array, Container, Forest, is_sequence
+from gradstep.containers import Container, Forest, is_sequence
 from gradstep.overlap import refuse_overlap
+from gradstep.states import zeros_like
 
 
 class Group(MutableMapping[str, Any]):
@@ -83,7 +82,7 @@ class Optimizer:
             backend.check(array, "params", label)
         refuse_overlap(arrays, labels)
         rule = self._native_rule()
-        self._states = {name: tuple(map(_zeros, arrays)) for name in backend.states[rule]}
+        self._states = {name: zeros_like(arrays, k) for k, name in enumerate(backend.states[rule])}
         self._plan = backend.Plan(rule, arrays, tuple(self._states.values()), self._forest.group_of, labels)
         self._set(tuple((group, group._values) for group in self._groups))
 
@@ -163,10 +162,6 @@ class Optimizer:
         values = [hyperparameters.spread(group.at(calls)) for group in groups]
         for group, flat in zip(groups, values, strict=True):
             self._plan.set_hypers(group._index, flat)
-
-
-def _zeros(array: Array) -> Array:
-    return np.zeros_like(array, subok=False)
 
 
 def _split_groups(
