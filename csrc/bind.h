@@ -163,8 +163,8 @@ class Plan {
     tiles_ = 0;
     for (std::size_t i = 0; i < slots_.size(); ++i)
       if (const py::handle g = PyTuple_GET_ITEM(grads.ptr(), i); !g.is_none()) add(slots_[i], g, i, held);
-    // Not gil_scoped_release: a daemon thread is ended here when the interpreter exits, by unwinding, and that
-    // must not meet a destructor.
+    // Not gil_scoped_release: a daemon thread is ended here when the interpreter exits, by unwinding, and
+    // that must not meet a destructor.
     PyThreadState* const thread = PyEval_SaveThread();
     update(rule_, tensors_);
     PyEval_RestoreThread(thread);

@@ -3,9 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-import reference
-
 import gradstep as gs
+import reference
 from gradstep import _cpu
 
 

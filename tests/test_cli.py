@@ -145,9 +145,7 @@ def test_terminal_gets_bar_and_table(tmp_path):
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
     command = [sys.executable, "-m", "gradstep", "demo", "--epochs", "1", "--no-plot", "--optimizer", "adam"]
     environment = {**PLAIN, "TERM": "xterm-256color"}
-    with subprocess.Popen(
-        command, stdout=follower, stderr=follower, cwd=tmp_path, env=environment
-    ) as process:
+    with subprocess.Popen(command, stdout=follower, stderr=follower, cwd=tmp_path, env=environment) as process:
         os.close(follower)
         out = b""
         try:

@@ -101,7 +101,11 @@ def test_sequences():
         (np.ones((2, 2)), TypeError, "grads: expected a sequence of 2 arrays, got ndarray"),
         ({0: np.ones(2), 1: np.ones(3)}, TypeError, "grads: expected a sequence of 2 arrays, got dict"),
         ("ab", TypeError, "got str"),
-        ([np.ones(2), np.ones(2)], ValueError, "grads[1]: expected float64 of shape (3,), got float64 of shape (2,)"),
+        (
+            [np.ones(2), np.ones(2)],
+            ValueError,
+            "grads[1]: expected float64 of shape (3,), got float64 of shape (2,)",
+        ),
     ]:
         with pytest.raises(error, match=re.escape(words)):
             opt.step(grads)
@@ -118,7 +122,7 @@ def test_nothing_to_update(params):
 
 @pytest.mark.parametrize("params", [None, 3, "abc", {1.5}, (x for x in [W]), SimpleNamespace()])
 def test_wrong_containers(params):
-    with pytest.raises(TypeError, match="params.*: expected an? (NumPy )?array"):
+    with pytest.raises(TypeError, match=r"params.*: expected an? (NumPy )?array"):
         gs.SGD(params)
 
 
@@ -127,7 +131,11 @@ def test_groups():
         ([{"lr": 1.0}], TypeError, 'params[0]: expected a dict with the key "params"'),
         ([{"params": np.ones(1)}, np.ones(1)], TypeError, "params[1]: expected a dict"),
         ([{"params": np.ones(1), "beta": 1.0}], TypeError, "params[0]: unknown hyperparameter 'beta'"),
-        ([{"params": np.ones(1), "lr": -1.0}], ValueError, "lr: expected a finite number of at least 0, got -1.0"),
+        (
+            [{"params": np.ones(1), "lr": -1.0}],
+            ValueError,
+            "lr: expected a finite number of at least 0, got -1.0",
+        ),
         ([{"params": [np.ones(1), np.ones(1, int)]}], TypeError, "params[0][1]: expected float32 or float64"),
     ]:
         with pytest.raises(error, match=re.escape(words)):
@@ -159,7 +167,7 @@ def test_shared_memory():
         [np.lib.stride_tricks.as_strided(flat, (5, 5), (0, 4))],
         [flat, flat[:50].view(np.float64)],
     ]:
-        with pytest.raises(ValueError, match="params.* share memory"):
+        with pytest.raises(ValueError, match=r"params.* share memory"):
             gs.SGD(params)
     for params in [
         [base[:, :10], base[:, 10:]],
@@ -270,7 +278,13 @@ def test_copies_are_refused():
 
 
 def test_set_num_threads():
-    for n, error in [(0, ValueError), (-1, ValueError), (10**6, ValueError), (1.5, TypeError), (True, TypeError)]:
+    for n, error in [
+        (0, ValueError),
+        (-1, ValueError),
+        (10**6, ValueError),
+        (1.5, TypeError),
+        (True, TypeError),
+    ]:
         with pytest.raises(error, match="n: expected"):
             gs.set_num_threads(n)
 

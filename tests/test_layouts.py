@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from table import DTYPES, IDS, ISAS, ROWS
-from test_rules import same, specified
 
 import gradstep as gs
+from table import DTYPES, IDS, ISAS, ROWS
+from test_rules import same, specified
 
 
 def check(row, p, grads):

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from script import run
-from table import ISAS
 
 import gradstep as gs
 from gradstep import _cpu
 from gradstep.config import config
+from script import run
+from table import ISAS
 
 ROOT = Path(__file__).parents[1]
 
@@ -47,7 +47,10 @@ def test_each_instruction_set_can_be_forced(isa):
 
 @pytest.mark.parametrize(
     ("variable", "words"),
-    [("GRADSTEP_ISA", "expected one of those this processor has"), ("GRADSTEP_THREADING", "expected pool or openmp")],
+    [
+        ("GRADSTEP_ISA", "expected one of those this processor has"),
+        ("GRADSTEP_THREADING", "expected pool or openmp"),
+    ],
 )
 def test_an_unknown_setting_is_a_clear_error(variable, words):
     done = run("import gradstep", check=False, **{variable: "sse9"})

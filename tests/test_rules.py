@@ -4,10 +4,10 @@ import functools
 
 import numpy as np
 import pytest
-from table import DTYPES, IDS, ISAS, LAYERS, ROWS, THREADS
 
 import gradstep as gs
 from gradstep import _cpu
+from table import DTYPES, IDS, ISAS, LAYERS, ROWS, THREADS
 
 TILE = _cpu.tile_elements
 SIZES = [0, 1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 97, 127, 128, 129, 1009]

@@ -7,12 +7,12 @@ import time
 
 import numpy as np
 import pytest
-from script import run
-from table import IDS, LAYERS, ROWS
-from test_rules import same
 
 import gradstep as gs
 from gradstep import threads
+from script import run
+from table import IDS, LAYERS, ROWS
+from test_rules import same
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="asks Linux")
 STEP = """
@@ -42,13 +42,18 @@ def test_a_forked_child_can_step(layer):
     good(p)
     os._exit(0)
     """
-    done = run("import os, signal\nsignal.alarm(60)\n" + STEP + code.replace("\n    ", "\n"), GRADSTEP_THREADING=layer)
+    done = run(
+        "import os, signal\nsignal.alarm(60)\n" + STEP + code.replace("\n    ", "\n"),
+        GRADSTEP_THREADING=layer,
+    )
     assert done.returncode == 0
 
 
 @pytest.mark.parametrize("layer", LAYERS)
 def test_multiprocessing_fork_steps_to_the_same_bits(layer):
-    code = STEP + """
+    code = (
+        STEP
+        + """
 import multiprocessing as mp
 gs.set_num_threads(2)
 opt.step(g)
@@ -61,7 +66,11 @@ theirs = queue.get(timeout=60); worker.join(60)
 opt.step(g)
 assert theirs == good(p)
 """
-    run(code.replace("import numpy", "import warnings; warnings.simplefilter('ignore')\nimport numpy", 1), GRADSTEP_THREADING=layer)
+    )
+    run(
+        code.replace("import numpy", "import warnings; warnings.simplefilter('ignore')\nimport numpy", 1),
+        GRADSTEP_THREADING=layer,
+    )
 
 
 @LINUX
@@ -78,7 +87,16 @@ def test_omp_num_threads(layer):
 
 
 def test_from_environment():
-    for value, n in [(None, None), ("", None), ("x", None), ("0", None), ("-2", None), ("4", 4), ("4,2", 4), ("9999999", 1024)]:
+    for value, n in [
+        (None, None),
+        ("", None),
+        ("x", None),
+        ("0", None),
+        ("-2", None),
+        ("4", 4),
+        ("4,2", 4),
+        ("9999999", 1024),
+    ]:
         assert threads.from_environment(value) == n
 
 
@@ -91,13 +109,16 @@ def test_affinity(layer):
 
 @LINUX
 def test_affinity_narrowed_after_import():
-    code = STEP + """
+    code = (
+        STEP
+        + """
 import os
 opt.step(g)
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 assert gs.get_num_threads() == 1
 opt.step(g)
 """
+    )
     run(code, OMP_NUM_THREADS=None)
 
 
@@ -137,7 +158,9 @@ def test_set_num_threads(engine):
 
 def test_threadpoolctl_limits_the_openmp_layer():
     pytest.importorskip("threadpoolctl")
-    code = STEP + """
+    code = (
+        STEP
+        + """
 from threadpoolctl import threadpool_limits
 gs.set_num_threads(2)
 with threadpool_limits(1):
@@ -145,6 +168,7 @@ with threadpool_limits(1):
     opt.step(g)
 assert gs.get_num_threads() == 2
 """
+    )
     run(code, GRADSTEP_THREADING="openmp", OMP_NUM_THREADS="2")
 
 
@@ -238,7 +262,9 @@ def test_the_gil_is_released():
 
 @pytest.mark.parametrize("layer", LAYERS)
 def test_a_clean_exit_with_threads_alive(layer):
-    code = STEP + """
+    code = (
+        STEP
+        + """
 import threading
 gs.set_num_threads(3)
 opt.step(g)
@@ -248,23 +274,29 @@ def forever():
 threading.Thread(target=forever, daemon=True).start()
 opt.step(g)
 """
+    )
     done = run(code, GRADSTEP_THREADING=layer)
     assert done.stderr == ""
 
 
 @LINUX
 def test_threads_that_cannot_be_started_are_done_without():
-    code = STEP + """
+    code = (
+        STEP
+        + """
 import resource
 gs.set_num_threads(64)
 resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))
 opt.step(g)
 good(p)
 """
+    )
     run(code, OPENBLAS_NUM_THREADS="1")
 
 
-@pytest.mark.parametrize("row", [r for r in ROWS if not r.hypers], ids=[n for r, n in zip(ROWS, IDS, strict=True) if not r.hypers])
+@pytest.mark.parametrize(
+    "row", [r for r in ROWS if not r.hypers], ids=[n for r, n in zip(ROWS, IDS, strict=True) if not r.hypers]
+)
 def test_chunking_changes_no_bits(engine, rng, row):
     sizes = [5, 1000, 70_001, 1024, 3]
     start = [rng.normal(size=n).astype("f4") for n in sizes]

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from table import DTYPES
 
 import gradstep as gs
+from table import DTYPES
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 

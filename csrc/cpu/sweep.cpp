@@ -39,7 +39,8 @@ void visit(int64_t rows, int64_t cols, int64_t row, int64_t col, const Copy& cop
 
 int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
-// Elements of `n` that come before the next cache line. Vectors that straddle two lines halve AVX-512's speed.
+// Elements of `n` that come before the next cache line. Vectors that straddle two lines halve AVX-512's
+// speed.
 template <class T>
 int64_t before_line(const T* p, int64_t n) {
   constexpr int64_t line = 64 / sizeof(T);

@@ -37,10 +37,12 @@ class Tree:
 
     def __init__(self, container: Container, argument: str) -> None:
         self.keys: tuple[Any, ...] | None = None  # of a mapping
+        self.labels: tuple[str, ...] = ("",)
+        self.size = 1
         self.single = is_array(container)
         if self.single:
-            self.size, self.labels = 1, ("",)
-        elif isinstance(container, Mapping):
+            return
+        if isinstance(container, Mapping):
             self.keys = tuple(container)
             self.size, self.labels = len(self.keys), tuple(f"[{key!r}]" for key in self.keys)
         elif is_sequence(container):
@@ -117,9 +119,7 @@ class Forest:
                 f"{argument}: expected a sequence of {len(self.trees)} containers, one a group, got {kind_of(container)}"
             )
         if len(container) != len(self.trees):
-            raise ValueError(
-                f"{argument}: expected {len(self.trees)} containers, one a group, got {len(container)}"
-            )
+            raise ValueError(f"{argument}: expected {len(self.trees)} containers, one a group, got {len(container)}")
         flat: tuple[Array, ...] = ()
         for tree, part, at in zip(self.trees, container, self.prefixes, strict=True):
             flat += tree.flatten(_inside(part, tree), argument + at)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias, Union
+from typing import Any, TypeAlias
 
 Schedule: TypeAlias = Callable[[int], float]
-Float: TypeAlias = Union[float, Schedule]
+Float: TypeAlias = float | Schedule
 
 # The range of each float, as a test and in words. Those of a pair are written one by one.
 NON_NEGATIVE = (lambda x: 0 <= x < math.inf, "a finite number of at least 0")

@@ -140,7 +140,9 @@ class Optimizer:
         return f"{type(self).__name__}({len(self._forest.labels)} arrays, {hypers})"
 
     def __reduce__(self) -> str:
-        raise TypeError(f"{type(self).__name__}: an optimizer holds references to its parameters, and no copy of it would")
+        raise TypeError(
+            f"{type(self).__name__}: an optimizer holds references to its parameters, and no copy of it would"
+        )
 
     def _check(self, values: Mapping[str, Any]) -> None:
         """Refuse hyperparameters that do not go together."""
@@ -164,9 +166,7 @@ class Optimizer:
             self._plan.set_hypers(group._index, flat)
 
 
-def _split_groups(
-    params: Container, hypers: dict[str, Any]
-) -> tuple[list[Container], list[dict[str, Any]], bool]:
+def _split_groups(params: Container, hypers: dict[str, Any]) -> tuple[list[Container], list[dict[str, Any]], bool]:
     """Return each group's arrays, each group's hyperparameters, and whether the user gave groups."""
     if not (is_sequence(params) and params and isinstance(params[0], Mapping)):
         return [params], [hypers], False

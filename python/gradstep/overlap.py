@@ -43,9 +43,7 @@ def extent(array: Array, label: str) -> Extent:
     reach = [(n - 1) * s for n, s in axes]
     low = start + sum(r for r in reach if r < 0)
     high = start + sum(r for r in reach if r > 0) + array.itemsize
-    return Extent(
-        label, low, high, start, tuple(n for n, _ in axes), tuple(s for _, s in axes), int(array.itemsize)
-    )
+    return Extent(label, low, high, start, tuple(n for n, _ in axes), tuple(s for _, s in axes), int(array.itemsize))
 
 
 def refuse_overlap(arrays: Sequence[Array], labels: Sequence[str]) -> None:

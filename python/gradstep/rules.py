@@ -1,8 +1,8 @@
 r"""The optimizers: one class a rule.
 
 In every formula :math:`\theta` is a parameter and :math:`g` its gradient. With ``maximize=True`` g is negated
-first; a coupled ``weight_decay`` :math:`\lambda` then adds :math:`\lambda\theta` to it. Operations are rounded one by one
-in the order written, in the arrays' own dtype, so every machine gives the same bits.
+first; a coupled ``weight_decay`` :math:`\lambda` then adds :math:`\lambda\theta` to it. Operations are rounded
+one by one in the order written, in the arrays' own dtype, so every machine gives the same bits.
 
 Arrays are float32 or float64, NumPy's own byte order, aligned and writeable; any shape and any strides. States
 have the dtype and the order of axes of their parameter. Any float hyperparameter may be a schedule: a callable
@@ -42,8 +42,7 @@ class GradientDescent(Optimizer):
     TypeError
         If an argument, array or dtype is of the wrong type.
     ValueError
-        If a hyperparameter is out of range, or an array is empty of arrays, read-only, unaligned or shares memory
-        with another.
+        If a hyperparameter is out of range, or an array is read-only, unaligned or shares memory with another.
 
     References
     ----------

@@ -99,7 +99,7 @@ def _group_folders(root: Path) -> list[Path]:
 
 def _quota(folder: Path) -> float | None:
     v2 = _read(folder / "cpu.max")
-    quota, period = (v2.split() if v2 else (_read(folder / f"cpu.cfs_{k}_us") for k in ("quota", "period")))
+    quota, period = v2.split() if v2 else (_read(folder / f"cpu.cfs_{k}_us") for k in ("quota", "period"))
     try:
         value = float(quota or "") / float(period or "")
     except (ValueError, ZeroDivisionError):  # "max", or no such file
