@@ -116,7 +116,8 @@ class Forest:
             return self._whole(container, argument)
         if not is_sequence(container):
             raise TypeError(
-                f"{argument}: expected a sequence of {len(self.trees)} containers, one a group, got {kind_of(container)}"
+                f"{argument}: expected a sequence of {len(self.trees)} containers, one a group, "
+                f"got {kind_of(container)}"
             )
         if len(container) != len(self.trees):
             raise ValueError(f"{argument}: expected {len(self.trees)} containers, one a group, got {len(container)}")

@@ -1,8 +1,8 @@
 """The seven rules as people write them in NumPy: the yardstick of the demo and the benchmarks.
 
 Every line makes temporaries and takes several passes over memory, yet the bits are those of gradstep.
-Hyperparameters stay Python floats: NumPy rounds each once, to the dtype of the array it meets, which must have
-one dimension or more.
+Hyperparameters stay Python floats: NumPy rounds each once, to the dtype of the array it meets, which must
+have one dimension or more.
 """
 
 from __future__ import annotations
