@@ -163,7 +163,7 @@ def test_terminal_gets_bar_and_table(tmp_path):
 
 @pytest.mark.parametrize(("module", "distribution"), demo.EXTRAS.items())
 def test_missing_extra(module, distribution, tmp_path):
-    done = main_after(f"sys.modules[{module!r}] = None", "demo", "--epochs", "1", cwd=tmp_path)
+    done = main_after(f"sys.modules[{module.partition('.')[0]!r}] = None", "demo", "--epochs", "1", cwd=tmp_path)
     assert done.returncode == 1
     assert done.stdout == ""
     assert f"needs {distribution} " in done.stderr
@@ -202,6 +202,24 @@ class Interrupt:
     def find_spec(self, name, path=None, target=None):
         if name == {module!r}:
             raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupt())
+"""
+    done = main_after(code, "demo", "--epochs", "1", "--optimizer", "adam", cwd=tmp_path)
+    assert done.returncode == 130
+    assert done.stderr == "gradstep: interrupted\n"
+
+
+def test_interrupt_that_an_import_swallows(tmp_path):
+    code = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == "sklearn.datasets":
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt:
+                pass
 sys.meta_path.insert(0, Interrupt())
 """
     done = main_after(code, "demo", "--epochs", "1", "--optimizer", "adam", cwd=tmp_path)

@@ -99,6 +99,16 @@ def test_a_gradient_that_is_its_parameter_is_copied(rng):
         same(p, want)
 
 
+def test_a_gradient_that_meets_its_parameter_in_one_element_is_copied(rng):
+    for n, step in [(5000, 1), (2500, 2)]:
+        memory = rng.normal(size=2 * 5000)
+        p, g = memory[4999 - (step - 1) :][::step][:n], memory[:5000:step][:n]
+        assert np.shares_memory(p, g)
+        want = p - 0.5 * g
+        gs.SGD(p, lr=0.5).step(g)
+        same(p.copy(), want)
+
+
 def test_a_gradient_that_is_another_parameter_or_a_state_is_copied(rng, engine):
     engine(threads=3, part_tiles=1)
     a, b = rng.normal(size=20_000), rng.normal(size=20_000)

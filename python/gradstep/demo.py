@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -36,8 +38,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "AdamW": {"lr": 2e-3, "weight_decay": 0.05},
 }
 
-# Module and what pip calls it.
-EXTRAS = {"rich": "rich", "matplotlib": "matplotlib", "sklearn": "scikit-learn"}
+# What is imported, and what pip calls it.
+EXTRAS = {"rich.progress": "rich", "matplotlib.figure": "matplotlib", "sklearn.datasets": "scikit-learn"}
 
 COLUMNS = ("optimizer", "test accuracy", "final loss", "us per step", "NumPy us", "speed-up", "bits equal")
 
@@ -265,13 +267,30 @@ def run(
 
 def _missing(*, picture: bool) -> str | None:
     for module, distribution in EXTRAS.items():
-        if module == "matplotlib" and not picture:
+        if distribution == "matplotlib" and not picture:
             continue
         try:
-            import_module(module)
+            with _interrupts_later():
+                import_module(module)
         except ImportError as error:
             return f"gradstep demo needs {distribution} ({error}): pip install 'gradstep[demo]'"
     return None
+
+
+@contextmanager
+def _interrupts_later() -> Iterator[None]:
+    # Inside an import, importlib or an extension module may swallow a KeyboardInterrupt.
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    seen: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _: seen.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if seen:
+        raise KeyboardInterrupt
 
 
 def _batches(rng: np.random.Generator, n: int) -> Iterator[NDArray[np.int64]]:
