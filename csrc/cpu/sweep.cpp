@@ -57,9 +57,9 @@ void run(const Rule& rule, int64_t n, T* p, const T* g, S*... s) {
 }
 
 template <class T>
-void prepare(const Gradient<T>& gradient, int64_t n, const T* p, T* g) {
+void prepare(const Gradient<T> gradient, int64_t n, const T* p, const T* g, T* to) {
 #pragma omp simd
-  for (int64_t i = 0; i < n; ++i) g[i] = gradient(p[i], g[i]);
+  for (int64_t i = 0; i < n; ++i) to[i] = gradient(p[i], g[i]);
 }
 
 // What does not lie in a row, or is not the gradient that the rule wants, goes through a tile in L1.
@@ -73,10 +73,13 @@ void step(const Rule& rule, const Gradient<T>& gradient, Window<T> w, S*... s) {
     visit<T>(w.rows, w.cols, p_row, p_col, [&](int64_t tile, int64_t at) { p_tile[tile] = p_home[at]; });
     w.p = p_tile, w.p_row = w.cols;
   }
-  if (w.g_col != 1 || !gradient.plain()) {
+  if (w.g_col != 1) {
     visit<T>(w.rows, w.cols, w.g_row, w.g_col, [&](int64_t tile, int64_t at) { g_tile[tile] = w.g[at]; });
-    if (!gradient.plain())
-      for (int64_t r = 0; r < w.rows; ++r) prepare(gradient, w.cols, w.p + r * w.p_row, g_tile + r * w.cols);
+    w.g = g_tile, w.g_row = w.cols;
+  }
+  if (!gradient.plain()) {
+    for (int64_t r = 0; r < w.rows; ++r)
+      prepare(gradient, w.cols, w.p + r * w.p_row, w.g + r * w.g_row, g_tile + r * w.cols);
     w.g = g_tile, w.g_row = w.cols;
   }
   for (int64_t r = 0; r < w.rows; ++r)

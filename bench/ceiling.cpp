@@ -1,0 +1,35 @@
+// The ceiling: what the same reads and writes cost with almost no arithmetic. One static share a thread.
+#include <cstdint>
+#include <thread>
+#include <vector>
+
+template <int written, int streams>
+static void sweep(float* const* arrays, std::int64_t begin, std::int64_t end) {
+  float* a[streams];
+  for (int k = 0; k < streams; ++k) a[k] = arrays[k];
+#pragma omp simd
+  for (std::int64_t i = begin; i < end; ++i) {
+    float sum = a[0][i];
+    if constexpr (streams > 1) sum += a[1][i];
+    if constexpr (streams > 2) sum += a[2][i];
+    if constexpr (streams > 3) sum += a[3][i];
+    a[0][i] = sum;
+    if constexpr (written > 1) a[1][i] = sum;
+    if constexpr (written > 2) a[2][i] = sum;
+  }
+}
+
+template <int written, int streams>
+static void share(float* const* a, std::int64_t n, int threads) {
+  std::vector<std::thread> team;
+  for (int t = 1; t < threads; ++t) team.emplace_back(sweep<written, streams>, a, n * t / threads, n * (t + 1) / threads);
+  sweep<written, streams>(a, 0, n / threads);
+  for (auto& thread : team) thread.join();
+}
+
+// Of 2 + states streams, all but the last are written back: parameter, states, and the gradient that is read.
+extern "C" void ceiling(float* const* a, int states, std::int64_t n, int threads) {
+  if (states == 0) share<1, 2>(a, n, threads);
+  if (states == 1) share<2, 3>(a, n, threads);
+  if (states == 2) share<3, 4>(a, n, threads);
+}

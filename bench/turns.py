@@ -1,0 +1,27 @@
+"""Contestants take turns within one process, round by round; what counts is the median of each."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+Contestant = Callable[[], object]
+
+
+def timed(call: Contestant) -> float:
+    """Seconds that one call takes."""
+    begin = time.perf_counter()
+    call()
+    return time.perf_counter() - begin
+
+
+def medians(contestants: Mapping[str, Contestant], rounds: int, *, warm: int = 1) -> dict[str, float]:
+    """Median seconds of each; every turn begins with `warm` calls that are not counted."""
+    samples: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(rounds):
+        for name, call in contestants.items():
+            for _ in range(warm):
+                call()
+            samples[name].append(timed(call))
+    return {name: statistics.median(times) for name, times in samples.items()}
