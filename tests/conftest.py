@@ -24,4 +24,4 @@ def engine():
 
     yield use
     _cpu.set_num_threads(threads)  # of the layer that the test left
-    use(part_tiles=16, thread_elements=1 << 16)
+    use(part_tiles=32, thread_elements=1 << 16)

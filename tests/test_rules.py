@@ -100,7 +100,7 @@ class TestBits:
 def test_a_million_and_three(engine, index, dtype, isa):
     for layer in LAYERS:
         for threads in THREADS:
-            engine(isa=isa, layer=layer, threads=threads, part_tiles=16, thread_elements=1 << 16)
+            engine(isa=isa, layer=layer, threads=threads, part_tiles=32, thread_elements=1 << 16)
             compare(index, dtype, [10**6 + 3])
 
 

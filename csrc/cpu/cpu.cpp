@@ -24,7 +24,7 @@ constexpr const InstructionSet* built[] = {
 };
 
 std::atomic<const InstructionSet*> chosen{&instruction_set_baseline};
-std::atomic<std::int64_t> part_tiles{16}, thread_elements{1 << 16};
+std::atomic<std::int64_t> part_tiles{32}, thread_elements{1 << 16};
 
 // Another library may have set this thread to flush denormals to zero, or to round otherwise. A step gives
 // the same bits all the same.
