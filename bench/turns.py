@@ -16,11 +16,17 @@ def timed(call: Contestant) -> float:
     return time.perf_counter() - begin
 
 
-def medians(contestants: Mapping[str, Contestant], rounds: int, *, warm: int = 1) -> dict[str, float]:
-    """Median seconds of each; every turn begins with `warm` calls that are not counted."""
+def medians(
+    contestants: Mapping[str, Contestant], rounds: int, *, warm: int = 1, rest: float = 0.0
+) -> dict[str, float]:
+    """Median seconds of each; every turn begins with a rest and `warm` calls that are not counted.
+
+    The rest, in seconds, lets the idle threads of the contestant before fall asleep: they spin on the same cores.
+    """
     samples: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
         for name, call in contestants.items():
+            time.sleep(rest)
             for _ in range(warm):
                 call()
             samples[name].append(timed(call))

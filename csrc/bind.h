@@ -105,6 +105,7 @@ struct Slot {
   void* s[max_states] = {};
   std::int64_t n = 1, steps = 0;
   int group;
+  Ranges::Range apart{};         // where a gradient was last found to share no memory with us
   std::optional<Layout> layout;  // of the present call, where its gradient makes one necessary
 };
 
@@ -236,7 +237,11 @@ class Plan {
         !std::equal(g.shape, g.shape + g.dims, slot.p.shape))
       refuse(slot, grad, label);
     if (slot.n == 0) return;
-    if (memory_.meets(Ranges::of(g))) {
+    if (const Ranges::Range range = Ranges::of(g); range == slot.apart) {
+      // where this gradient lay before
+    } else if (!memory_.meets(range)) {
+      slot.apart = range;
+    } else {
       held.push_back(grad.attr("copy")());
       g = read(held.back(), label);
     }

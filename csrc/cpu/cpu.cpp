@@ -52,12 +52,8 @@ struct Call {
     const FloatingPointDefaults defaults;
     std::int64_t at = part * part_tiles;
     const std::int64_t end = std::min(at + part_tiles, tiles);
-    auto t = std::ranges::upper_bound(tensors, at, {}, &Tensor::first_tile) - 1;
-    for (; at < end; ++t) {
-      const std::int64_t last = std::min(end, t->first_tile + t->tiles);
-      sweeps[int(t->format)](*t, at - t->first_tile, last - t->first_tile);
-      at = last;
-    }
+    const Tensor* t = &*(std::ranges::upper_bound(tensors, at, {}, &Tensor::first_tile) - 1);
+    while (at < end) t = sweeps[int(t->format)](t, at, end);
   }
 };
 

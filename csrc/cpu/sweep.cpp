@@ -118,17 +118,33 @@ void windows(const Tensor& t, int64_t first, int64_t last, bool whole, const Vis
   }
 }
 
+// Tensors of one group and step count share their constants, which cost more than a small tensor's loop.
+bool alike(const Tensor& a, const Tensor& b) {
+  return a.hyper == b.hyper && a.step == b.step && a.format == b.format;
+}
+
 template <template <class> class R, class T>
-void sweep(const Tensor& t, int64_t first, int64_t last) {
-  typename R<T>::Hyper hyper;
-  __builtin_memcpy(&hyper, t.hyper->rule, sizeof hyper);
-  const R<T> rule(hyper, t.step);
-  const Gradient<T> gradient(*t.hyper);
-  windows<T>(t, first, last, gradient.plain(), [&](const Window<T>& window) {
-    [&]<std::size_t... k>(std::index_sequence<k...>) {
-      step(rule, gradient, window, static_cast<T*>(t.s[k])...);
-    }(std::make_index_sequence<R<T>::states.size()>{});
-  });
+const Tensor* sweep(const Tensor* t, int64_t& at, int64_t end) {
+  const Format format = t->format;
+  while (at < end && t->format == format) {
+    const Tensor& like = *t;
+    typename R<T>::Hyper hyper;
+    __builtin_memcpy(&hyper, like.hyper->rule, sizeof hyper);
+    const R<T> rule(hyper, like.step);
+    const Gradient<T> gradient(*like.hyper);
+    do {
+      const int64_t last = least(end, t->first_tile + t->tiles);
+      windows<T>(*t, at - t->first_tile, last - t->first_tile, gradient.plain(),
+                 [&](const Window<T>& window) {
+                   [&]<std::size_t... k>(std::index_sequence<k...>) {
+                     step(rule, gradient, window, static_cast<T*>(t->s[k])...);
+                   }(std::make_index_sequence<R<T>::states.size()>{});
+                 });
+      at = last;
+      ++t;
+    } while (at < end && alike(*t, like));
+  }
+  return t;
 }
 
 template <class L>

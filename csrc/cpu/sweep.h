@@ -4,8 +4,9 @@
 
 namespace gradstep {
 
-// Updates tiles [first, last) of a tensor.
-using Sweep = void (*)(const Tensor&, std::int64_t first, std::int64_t last);
+// Updates tiles from `at` up to `end`, counted through all tensors of the call, of which `t` holds the first:
+// as far as tensors are of the sweep's format. Moves `at`, and returns the tensor that it is then in.
+using Sweep = const Tensor* (*)(const Tensor* t, std::int64_t& at, std::int64_t end);
 
 struct InstructionSet {
   const char* name;
