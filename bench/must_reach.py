@@ -1,4 +1,4 @@
-"""The figures that gradstep must reach, as ratios within one process: `python bench/must_reach.py [NAME ...]`.
+"""The figures that gradstep must reach, as ratios: `python bench/must_reach.py [--only NAME] [--json FILE]`.
 
 Each figure runs in a process of its own, so that what one imports does not change another.
 """
@@ -9,6 +9,7 @@ import argparse
 import ctypes
 import datetime
 import importlib
+import json
 import os
 import platform
 import statistics
@@ -18,10 +19,10 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from turns import medians, timed
+from turns import Contestant, medians, percentile, timed
 
 import gradstep as gs
 from gradstep import textbook
@@ -39,7 +40,39 @@ RULES: dict[str, tuple[type[gs.Optimizer], dict[str, Any]]] = {
     "Adam": (gs.Adam, {}),
     "AdamW": (gs.AdamW, {}),
 }
-Figure = tuple[str, float, str, float]  # what, reached, "at least" or "at most", must
+MUST = {
+    "ceiling": ("at least", 0.90),
+    "numpy AdamW": ("at least", 8.0),
+    "numpy state": ("at least", 3.0),
+    "numpy stateless": ("at least", 1.5),
+    "fused": ("at most", 0.08),
+    "small": ("at most", 2.0),
+    "step": ("at most", 1.3),
+    "matmul": ("at most", 1.1),
+    "iteration 256": ("at most", 0.95),
+    "iteration 1024": ("at most", 0.80),
+}
+
+
+class Figure(NamedTuple):
+    """What was measured, and the key in `MUST` of what it must reach; none where it only compares."""
+
+    what: str
+    value: float
+    key: str = ""
+
+    @property
+    def reached(self) -> bool:
+        """Whether the bound holds; a comparison has none."""
+        sense, must = MUST.get(self.key, ("", 0.0))
+        return not sense or (self.value >= must if sense == "at least" else self.value <= must)
+
+    @property
+    def row(self) -> str:
+        """A line of the table."""
+        sense, must = MUST.get(self.key, ("", 0.0))
+        verdict = f"{sense} {must:g} | {'yes' if self.reached else 'NO'}" if sense else " | "
+        return f"| {self.what} | {self.value:.3g} | {verdict} |"
 
 
 def floats(n: int, seed: int = 0) -> np.ndarray:
@@ -78,7 +111,7 @@ def ceiling(quick: bool) -> Iterator[Figure]:
             array.fill(1)  # untouched pages would all be read from one page of zeros
         turns = {"step": lambda opt=opt: opt.step(g), "ceiling": contestant(spare, gs.get_num_threads())}
         took = medians(turns, 5 if quick else 21)
-        yield f"{name}, share of the ceiling", took["ceiling"] / took["step"], "at least", 0.90
+        yield Figure(f"{name}, share of the ceiling", took["ceiling"] / took["step"], "ceiling")
 
 
 def plain_numpy(quick: bool) -> Iterator[Figure]:
@@ -89,10 +122,13 @@ def plain_numpy(quick: bool) -> Iterator[Figure]:
     for name, (cls, hypers) in RULES.items():
         mine, theirs = floats(n), floats(n)
         opt, plain = cls(mine, **hypers), getattr(textbook, cls.__name__)(**hypers)
-        turns = {"step": lambda opt=opt: opt.step(g), "numpy": lambda plain=plain, p=theirs: plain.step([p], [g])}
+        turns = {
+            "step": lambda opt=opt: opt.step(g),
+            "numpy": lambda plain=plain, p=theirs: plain.step([p], [g]),
+        }
         took = medians(turns, 3 if quick else 9)
-        must = 8.0 if cls is gs.AdamW else 3.0 if opt.state else 1.5
-        yield f"{name}, times faster than NumPy", took["numpy"] / took["step"], "at least", must
+        key = "numpy AdamW" if cls is gs.AdamW else "numpy state" if opt.state else "numpy stateless"
+        yield Figure(f"{name}, times faster than NumPy", took["numpy"] / took["step"], key)
 
 
 def small_arrays(quick: bool) -> Iterator[Figure]:
@@ -108,57 +144,72 @@ def small_arrays(quick: bool) -> Iterator[Figure]:
     turns = {"step": lambda: opt.step(grads), "torch": fused.step}
     rounds = 10 if quick else 50
     took = medians(turns, rounds, warm=40, rest=0.02)
-    yield "1,000 arrays of 1,000 floats, of torch's fused AdamW", took["step"] / took["torch"], "at most", 0.08
+    yield Figure("1,000 arrays of 1,000, of torch's fused AdamW", took["step"] / took["torch"], "fused")
     took = medians(turns, rounds, warm=5, rest=0.02)  # the kernel has not yet moved our thread to a free core
-    yield "for comparison: 5 steps after a rest", took["step"] / took["torch"], "", 0.0
+    yield Figure("for comparison: 5 steps after a rest", took["step"] / took["torch"])
     one, g = gs.AdamW(np.zeros(100, np.float32)), floats(100)
     many = [timed(lambda: [one.step(g) for _ in range(1000)]) for _ in range(20)]
-    yield "one array of 100 floats, microseconds", statistics.median(many) * 1e3, "at most", 2.0
+    yield Figure("one array of 100 floats, microseconds", statistics.median(many) * 1e3, "small")
 
 
-def neighbour(quick: bool) -> Iterator[Figure]:
-    """Right after a 600 x 600 matmul: the step against a single-threaded step alone, and the matmul after a step.
+def neighbour_times(rounds: int) -> dict[str, list[float]]:
+    """Seconds of steps and matmuls, alone and beside each other; every turn begins with a sleep.
 
-    "Alone" begins as cold as the step after a matmul does: caches hold another array's data, and no thread of any
-    library is running.
+    "alone" is one single-threaded step, its arrays as warm as a sleep leaves them; "hot" follows another
+    step; "alone cold" has swept
+    another array through the caches first; "one after" follows a matmul, single-threaded; "after" with all
+    threads.
     """
-    a = wake_blas()
-    n = 300_000
+    a, n = wake_blas(), 300_000
     opt, g = gs.AdamW(floats(n)), floats(n, 1)
-    threads, rest = gs.get_num_threads(), 0.03
-    names = ("alone", "hot", "after", "one after", "matmul", "matmul after")
-    times: dict[str, list[float]] = {name: [] for name in names}
-    elsewhere = floats(2_000_000)
+    threads, elsewhere = gs.get_num_threads(), floats(2_000_000)
+    times: dict[str, list[float]] = {}
+
+    def turn(name: str, prepare: list[Contestant], call: Contestant, team: int = threads) -> None:
+        gs.set_num_threads(team)
+        time.sleep(0.03)
+        for before in prepare:
+            before()
+        times.setdefault(name, []).append(timed(call))
 
     def step() -> None:
         opt.step(g)
 
-    for _ in range(40 if quick else 200):
+    def matmul() -> np.ndarray:
+        return a @ a
+
+    for _ in range(rounds):
         gs.set_num_threads(1)
-        time.sleep(rest)
-        np.add(elsewhere, 1, out=elsewhere)
-        times["alone"].append(timed(step))
-        times["hot"].append(timed(step))
-        time.sleep(rest)
-        a @ a
-        times["one after"].append(timed(step))
-        gs.set_num_threads(threads)
-        time.sleep(rest)
-        a @ a
-        times["after"].append(timed(step))
-        time.sleep(rest)
-        a @ a
-        times["matmul"].append(timed(lambda: a @ a))
-        time.sleep(rest)
-        a @ a
         step()
-        times["matmul after"].append(timed(lambda: a @ a))
-    took = {name: statistics.median(t) for name, t in times.items()}
-    what = "PyTorch imported first" if "torch" in sys.modules else "NumPy alone"
-    yield f"step after a matmul, of one alone ({what})", took["after"] / took["alone"], "at most", 1.3
-    yield f"matmul after a step, of one without ({what})", took["matmul after"] / took["matmul"], "at most", 1.1
-    yield f"for comparison: of one alone in hot caches ({what})", took["after"] / took["hot"], "", 0.0
-    yield f"for comparison: of one single-threaded after a matmul ({what})", took["after"] / took["one after"], "", 0.0
+        turn("alone", [], step, 1)
+        turn("hot", [step], step, 1)
+        turn("alone cold", [lambda: np.add(elsewhere, 1, out=elsewhere)], step, 1)
+        turn("one after", [matmul], step, 1)
+        turn("after", [matmul], step)
+        turn("matmul", [matmul], matmul)
+        turn("matmul after", [matmul, step], matmul)
+    return times
+
+
+def neighbour(quick: bool) -> Iterator[Figure]:
+    """Right after a 600 x 600 matmul: the step, of a single-threaded one alone; the matmul after a step."""
+    times = neighbour_times(40 if quick else 200)
+    where = "PyTorch imported first" if "torch" in sys.modules else "NumPy alone"
+
+    def ratios(what: str, name: str, base: str, key: str = "") -> Iterator[Figure]:
+        for percent, bound in ((50, key), (90, "")):
+            value = percentile(times[name], percent) / percentile(times[base], percent)
+            note = "" if bound else "for comparison: "
+            yield Figure(f"{note}{what}, percentile {percent} ({where})", value, bound)
+
+    yield from ratios("step after a matmul, of one alone", "after", "alone", "step")
+    yield from ratios("step after a matmul, of one alone in swept caches", "after", "alone cold")
+    yield from ratios("step after a matmul, of one right after another step", "after", "hot")
+    yield from ratios("step after a matmul, of one single-threaded there", "after", "one after")
+    yield from ratios("matmul after a step, of one without", "matmul after", "matmul", "matmul")
+    for name in ("alone", "hot", "alone cold", "one after", "after"):
+        value = statistics.median(times[name]) * 1e6
+        yield Figure(f'for comparison: step "{name}", microseconds ({where})', value)
 
 
 def neighbour_torch(quick: bool) -> Iterator[Figure]:
@@ -171,10 +222,10 @@ class Network:
 
     def __init__(self, width: int) -> None:
         rng = np.random.default_rng(0)
-        shapes = [(width, width), (width, width), (width, 10)]
+        shapes = [(width, width)] * 3
         self.params = [rng.normal(size=s).astype(np.float32) / np.float32(width**0.5) for s in shapes]
         self.params += [np.zeros(s[1], np.float32) for s in shapes]
-        self.x, self.y = floats(128 * width).reshape(128, width), floats(1280, 1).reshape(128, 10)
+        self.x, self.y = (floats(128 * width, k).reshape(128, width) for k in (0, 1))
 
     def grads(self) -> list[np.ndarray]:
         """Gradients of the mean square error, in the order of the parameters."""
@@ -182,7 +233,7 @@ class Network:
         acts = [self.x]
         for k in range(2):
             acts.append(np.maximum(acts[k] @ w[k] + b[k], 0))
-        d = (acts[2] @ w[2] + b[2] - self.y) / np.float32(1280)
+        d = (acts[2] @ w[2] + b[2] - self.y) / np.float32(self.y.size)
         dw, db = [np.empty(0)] * 3, [np.empty(0)] * 3
         for k in (2, 1, 0):
             dw[k], db[k] = acts[k].T @ d, d.sum(axis=0)
@@ -191,9 +242,9 @@ class Network:
 
 
 def iteration(quick: bool) -> Iterator[Figure]:
-    """Measure a whole MLP iteration with AdamW, of the time with the update in textbook NumPy: the worst of 20 runs."""
+    """Measure a whole MLP iteration with AdamW, of one with the update in textbook NumPy: the worst of 20."""
     wake_blas()
-    for width, must, rounds in [(256, 0.95, 60), (1024, 0.80, 12)]:
+    for width, rounds in [(256, 60), (1024, 12)]:
         ratios = []
         for _ in range(3 if quick else 20):
             mine, theirs = Network(width), Network(width)
@@ -204,28 +255,33 @@ def iteration(quick: bool) -> Iterator[Figure]:
             }
             took = medians(turns, rounds)
             ratios.append(took["step"] / took["numpy"])
-        yield f"MLP iteration, width {width}, worst of {len(ratios)} runs", max(ratios), "at most", must
-        yield f"for comparison: median of the runs, width {width}", statistics.median(ratios), "", 0.0
+        key = f"iteration {width}"
+        yield Figure(f"MLP iteration, width {width}, worst of {len(ratios)} runs", max(ratios), key)
+        yield Figure(f"for comparison: median of the runs, width {width}", statistics.median(ratios))
 
 
 FIGURES = {f.__name__: f for f in (ceiling, plain_numpy, small_arrays, neighbour, neighbour_torch, iteration)}
 
 
-def reached(figure: Figure) -> bool:
-    _, value, sense, must = figure
-    return not sense or (value >= must if sense == "at least" else value <= must)
-
-
-def report(name: str, quick: bool) -> bool:
+def measure(name: str, quick: bool) -> None:
+    """Print each figure of that name as a line of JSON."""
     if name == "neighbour_torch":
         importlib.import_module("torch")
-    good = True
     for figure in FIGURES[name](quick):
-        what, value, sense, must = figure
-        good &= reached(figure)
-        verdict = f"{sense} {must:g} | {'yes' if reached(figure) else 'NO'}" if sense else " | "
-        print(f"| {what} | {value:.3g} | {verdict} |", flush=True)
-    return good
+        print(json.dumps(figure), flush=True)
+
+
+def figures(name: str, quick: bool) -> Iterator[Figure]:
+    """Figures of that name, measured in a process of their own."""
+    # Some machines name an older kernel for BLAS; figures against NumPy want the one that fits.
+    environment = {k: v for k, v in os.environ.items() if k not in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")}
+    command = [sys.executable, __file__, "--here", "--only", name, *(["--quick"] if quick else [])]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        for line in process.stdout:
+            yield Figure(*json.loads(line))
+    if process.returncode:
+        raise SystemExit(f"{name} failed")
 
 
 def processor() -> str:
@@ -238,25 +294,27 @@ def processor() -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(FIGURES)}")
+    parser.add_argument("--only", nargs="+", choices=FIGURES, default=list(FIGURES), help="which figures")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if unknown := set(args.names) - set(FIGURES):
-        parser.error(f"no figure is named {', '.join(unknown)}")
     if args.here:
-        return 0 if report(args.names[0], args.quick) else 1
+        measure(args.only[0], args.quick)
+        return 0
     isa = gs.config.config().isa
-    print(f"{processor()}, {gs.get_num_threads()} threads, {isa}, NumPy {np.__version__}, {datetime.date.today()}\n")
+    versions = f"{gs.get_num_threads()} threads, {isa}, NumPy {np.__version__}"
+    print(f"{processor()}, {versions}, {datetime.date.today()}\n")
     print("| figure | reached | must | yes or no |\n| --- | --- | --- | --- |", flush=True)
-    quick = ["--quick"] if args.quick else []
-    # Some machines name an older kernel for BLAS; figures against NumPy want the one that fits.
-    environment = {k: v for k, v in os.environ.items() if k not in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")}
-    codes = [
-        subprocess.run([sys.executable, __file__, "--here", *quick, name], env=environment, check=False).returncode
-        for name in args.names or FIGURES
-    ]
-    return max(codes)
+    table = []
+    for name in args.only:
+        for figure in figures(name, args.quick):
+            print(figure.row, flush=True)
+            table.append(figure)
+    if args.json:
+        rows = [f._asdict() | {"must": MUST.get(f.key), "reached": f.reached} for f in table]
+        args.json.write_text(json.dumps(rows, indent=1) + "\n")
+    return 0 if all(figure.reached for figure in table) else 1
 
 
 if __name__ == "__main__":

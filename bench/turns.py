@@ -21,7 +21,8 @@ def medians(
 ) -> dict[str, float]:
     """Median seconds of each; every turn begins with a rest and `warm` calls that are not counted.
 
-    The rest, in seconds, lets the idle threads of the contestant before fall asleep: they spin on the same cores.
+    The rest, in seconds, lets the idle threads of the contestant before fall asleep: they spin on the same
+    cores.
     """
     samples: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
@@ -31,3 +32,8 @@ def medians(
                 call()
             samples[name].append(timed(call))
     return {name: statistics.median(times) for name, times in samples.items()}
+
+
+def percentile(samples: list[float], percent: int) -> float:
+    """Return that percentile of some samples, by their rank."""
+    return sorted(samples)[min(len(samples) - 1, len(samples) * percent // 100)]
