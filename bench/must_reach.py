@@ -143,34 +143,33 @@ def small_arrays(quick: bool) -> Iterator[Figure]:
     fused = torch.optim.AdamW(tensors, fused=True)
     turns = {"step": lambda: opt.step(grads), "torch": fused.step}
     rounds = 10 if quick else 50
-    took = medians(turns, rounds, warm=40, rest=0.02)
+    took = medians(turns, rounds, warm=5, rest=0.02)
     yield Figure("1,000 arrays of 1,000, of torch's fused AdamW", took["step"] / took["torch"], "fused")
-    took = medians(turns, rounds, warm=5, rest=0.02)  # the kernel has not yet moved our thread to a free core
-    yield Figure("for comparison: 5 steps after a rest", took["step"] / took["torch"])
+    took = medians(turns, rounds, warm=40, rest=0.02)
+    yield Figure("for comparison: 40 steps after a rest instead of 5", took["step"] / took["torch"])
     one, g = gs.AdamW(np.zeros(100, np.float32)), floats(100)
     many = [timed(lambda: [one.step(g) for _ in range(1000)]) for _ in range(20)]
     yield Figure("one array of 100 floats, microseconds", statistics.median(many) * 1e3, "small")
 
 
 def neighbour_times(rounds: int) -> dict[str, list[float]]:
-    """Seconds of steps and matmuls, alone and beside each other; every turn begins with a sleep.
+    """Seconds of steps and matmuls, alone and one right after the other, as a training loop has them.
 
-    "alone" is one single-threaded step, its arrays as warm as a sleep leaves them; "hot" follows another
-    step; "alone cold" has swept
-    another array through the caches first; "one after" follows a matmul, single-threaded; "after" with all
-    threads.
+    Every turn begins with a sleep, for the idle threads of the turn before, and a few loops not counted.
     """
     a, n = wake_blas(), 300_000
     opt, g = gs.AdamW(floats(n)), floats(n, 1)
-    threads, elsewhere = gs.get_num_threads(), floats(2_000_000)
+    all_threads = gs.get_num_threads()
     times: dict[str, list[float]] = {}
 
-    def turn(name: str, prepare: list[Contestant], call: Contestant, team: int = threads) -> None:
-        gs.set_num_threads(team)
+    def turn(name: str, before: Contestant | None, call: Contestant, threads: int = all_threads) -> None:
+        gs.set_num_threads(threads)
         time.sleep(0.03)
-        for before in prepare:
-            before()
-        times.setdefault(name, []).append(timed(call))
+        for _ in range(5):
+            if before:
+                before()
+            took = timed(call)
+        times.setdefault(name, []).append(took)
 
     def step() -> None:
         opt.step(g)
@@ -179,15 +178,11 @@ def neighbour_times(rounds: int) -> dict[str, list[float]]:
         return a @ a
 
     for _ in range(rounds):
-        gs.set_num_threads(1)
-        step()
-        turn("alone", [], step, 1)
-        turn("hot", [step], step, 1)
-        turn("alone cold", [lambda: np.add(elsewhere, 1, out=elsewhere)], step, 1)
-        turn("one after", [matmul], step, 1)
-        turn("after", [matmul], step)
-        turn("matmul", [matmul], matmul)
-        turn("matmul after", [matmul, step], matmul)
+        turn("step", None, step, 1)
+        turn("step after", matmul, step)
+        turn("step after, one thread", matmul, step, 1)
+        turn("matmul", None, matmul)
+        turn("matmul after", step, matmul)
     return times
 
 
@@ -196,20 +191,17 @@ def neighbour(quick: bool) -> Iterator[Figure]:
     times = neighbour_times(40 if quick else 200)
     where = "PyTorch imported first" if "torch" in sys.modules else "NumPy alone"
 
-    def ratios(what: str, name: str, base: str, key: str = "") -> Iterator[Figure]:
+    def ratios(what: str, name: str, base: str, key: str) -> Iterator[Figure]:
         for percent, bound in ((50, key), (90, "")):
             value = percentile(times[name], percent) / percentile(times[base], percent)
             note = "" if bound else "for comparison: "
             yield Figure(f"{note}{what}, percentile {percent} ({where})", value, bound)
 
-    yield from ratios("step after a matmul, of one alone", "after", "alone", "step")
-    yield from ratios("step after a matmul, of one alone in swept caches", "after", "alone cold")
-    yield from ratios("step after a matmul, of one right after another step", "after", "hot")
-    yield from ratios("step after a matmul, of one single-threaded there", "after", "one after")
+    yield from ratios("step after a matmul, of one alone", "step after", "step", "step")
+    yield from ratios("single-threaded step after a matmul, of one alone", "step after, one thread", "step", "")
     yield from ratios("matmul after a step, of one without", "matmul after", "matmul", "matmul")
-    for name in ("alone", "hot", "alone cold", "one after", "after"):
-        value = statistics.median(times[name]) * 1e6
-        yield Figure(f'for comparison: step "{name}", microseconds ({where})', value)
+    for name in times:
+        yield Figure(f'for comparison: "{name}", microseconds ({where})', statistics.median(times[name]) * 1e6)
 
 
 def neighbour_torch(quick: bool) -> Iterator[Figure]:
@@ -285,11 +277,14 @@ def figures(name: str, quick: bool) -> Iterator[Figure]:
 
 
 def processor() -> str:
+    """Model name, family and model number: virtual machines often hide the first."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(": ")[1] for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
+    except OSError:
         return platform.processor()
+    facts = dict(line.split("\t", 1) for line in lines if "\t" in line)
+    name, family, model = (facts.get(key, "").strip("\t: ") for key in ("model name", "cpu family", "model"))
+    return f"{name} (family {family}, model {model})"
 
 
 def main() -> int:

@@ -1,12 +1,14 @@
 """Arrays of any memory layout: C, Fortran, strided, reversed, transposed, broadcast, 0-d and empty."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gradstep as gs
-from table import DTYPES, IDS, ISAS, ROWS
+from table import DTYPES, IDS, ISAS, ROWS, THREADS
 from test_rules import same, specified
 
 
@@ -46,8 +48,8 @@ def _field(a):
 @pytest.mark.parametrize("g_layout", LAYOUTS)
 @pytest.mark.parametrize("p_layout", LAYOUTS)
 def test_layouts(rng, engine, row, dtype, p_layout, g_layout):
-    engine(threads=2, part_tiles=1)
-    for shape in SHAPES:
+    for isa, threads, shape in itertools.product(ISAS, THREADS, SHAPES):
+        engine(isa=isa, threads=threads, part_tiles=1)
         p = LAYOUTS[p_layout](rng.normal(size=shape).astype(dtype))
         grads = [LAYOUTS[g_layout](rng.normal(size=shape).astype(dtype)) for _ in range(2)]
         check(row, p, grads)

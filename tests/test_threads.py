@@ -49,6 +49,31 @@ def test_a_forked_child_can_step(layer):
     assert done.returncode == 0
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_fork_while_another_thread_is_inside_a_step():
+    code = """
+import os, signal, threading, time
+signal.alarm(60)
+inside, go_on = threading.Event(), threading.Event()
+def lr(calls):
+    inside.set()
+    go_on.wait()
+    return 0.5
+opt = gs.SGD(p, lr=lr)
+threading.Thread(target=opt.step, args=(g,)).start()
+inside.wait()
+pid = os.fork()
+go_on.set()
+opt.step(g)
+good(p)
+if not pid:
+    os._exit(0)
+_, status = os.waitpid(pid, 0)
+assert status == 0, status
+"""
+    assert run(STEP + code).returncode == 0
+
+
 @pytest.mark.parametrize("layer", LAYERS)
 def test_multiprocessing_fork_steps_to_the_same_bits(layer):
     code = (

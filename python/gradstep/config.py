@@ -16,12 +16,12 @@ _cpu.set_isa(os.environ.get("GRADSTEP_ISA") or _cpu.isas_supported()[0])
 class Config:
     """What `show_config` tells.
 
-    Attributes
+    Parameters
     ----------
     version : str
-        Of gradstep.
+        Version of gradstep.
     compiler : str
-        That built it.
+        What built it.
     flags : dict of str
         Flags of all kernels ("common") and of each instruction set.
     isas_built, isas_supported : list of str
@@ -34,6 +34,14 @@ class Config:
         Threads that a large step would use now.
     cuda : str
         Whether the CUDA module is present, or why not.
+
+    Examples
+    --------
+    >>> import gradstep as gs
+    >>> info = gs.show_config()  # doctest: +ELLIPSIS
+    version         ...
+    >>> info.isa in info.isas_supported
+    True
     """
 
     version: str

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections.abc import Iterator, Mapping, MutableMapping
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -13,12 +15,41 @@ from gradstep.containers import Container, Forest, is_sequence
 from gradstep.overlap import refuse_overlap
 from gradstep.states import zeros_like
 
+_living: weakref.WeakSet[Optimizer] = weakref.WeakSet()
+
+
+def _unlock_in_child() -> None:
+    # A thread that was inside a step is not there in a forked child, and would hold its lock for ever.
+    for optimizer in _living:
+        optimizer._lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock_in_child)
+
 
 class Group(MutableMapping[str, Any]):
     """The hyperparameters of one group of parameters: a mapping with fixed keys.
 
     ``group["lr"] = 0.1`` checks the new value as the constructor does, and counts from the next step on.
     Float hyperparameters may be schedules: callables of the number of calls of ``step`` made before.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        The optimizer that it belongs to.
+    index : int
+        Its place in ``optimizer.groups``.
+    values : mapping
+        The hyperparameters by name.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import gradstep as gs
+    >>> opt = gs.SGD([{"params": np.zeros(2)}, {"params": np.zeros(3), "lr": 0.5}], lr=0.1)
+    >>> opt.groups[1]["lr"]
+    0.5
     """
 
     def __init__(self, optimizer: Optimizer, index: int, values: Mapping[str, Any]) -> None:
@@ -53,7 +84,18 @@ class Group(MutableMapping[str, Any]):
         return any(map(hyperparameters.is_scheduled, self._values.values()))
 
     def at(self, calls: int) -> dict[str, Any]:
-        """Return the values for the step before which `calls` calls were made, schedules asked."""
+        """Return the hyperparameters of one step, schedules asked.
+
+        Parameters
+        ----------
+        calls : int
+            Number of calls of ``step`` made before it.
+
+        Returns
+        -------
+        dict
+            Values by name.
+        """
         return {name: hyperparameters.evaluate(name, v, calls) for name, v in self._values.items()}
 
 
@@ -62,12 +104,27 @@ class Optimizer:
 
     A subclass names its native `rule` and passes its hyperparameters on. Two threads may call one optimizer:
     they are served one after the other.
+
+    Parameters
+    ----------
+    params : array, sequence of arrays, mapping of arrays, or sequence of group dicts
+        Updated in place; references are kept, never copies.
+    **hypers : float, schedule, bool or tuple
+        Hyperparameters of the rule, with their defaults; a group dict may have its own.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import gradstep as gs
+    >>> isinstance(gs.Adam(np.zeros(3)), gs.Optimizer)
+    True
     """
 
     rule: ClassVar[str]
 
     def __init__(self, params: Container, **hypers: Any) -> None:
         self._lock = threading.RLock()
+        _living.add(self)
         containers, settings, grouped = _split_groups(params, hypers)
         self._forest = Forest(containers, grouped)
         self._groups = tuple(Group(self, i, values) for i, values in enumerate(settings))

@@ -1,0 +1,35 @@
+"""Docstrings of all that is public follow numpydoc: what numpydoc itself finds wrong, but for what we leave out."""
+
+import inspect
+
+import pytest
+
+import gradstep as gs
+
+validate = pytest.importorskip("numpydoc.validate", reason="numpydoc is not installed").validate
+
+LEFT_OUT = {"ES01", "SA01", "GL01", "GL02", "GL03"}  # longer texts, cross-references, lines around the quotes
+CLASS_ONLY = {"EX01"}  # the class has the example
+ATTRIBUTE = {"RT01", "PR01"}
+
+
+def public():
+    for name in gs.__all__:
+        thing = getattr(gs, name)
+        if not callable(thing):
+            continue
+        path = f"{thing.__module__}.{name}"
+        yield path, LEFT_OUT
+        if inspect.isclass(thing):
+            for member, value in vars(thing).items():
+                if not member.startswith("_") and (inspect.isfunction(value) or isinstance(value, property)):
+                    yield (
+                        f"{path}.{member}",
+                        LEFT_OUT | CLASS_ONLY | (ATTRIBUTE if isinstance(value, property) else set()),
+                    )
+
+
+@pytest.mark.parametrize(("path", "left_out"), list(public()), ids=lambda x: x if isinstance(x, str) else "")
+def test_numpydoc_finds_nothing_wrong(path, left_out):
+    wrong = [f"{code} {text}" for code, text in validate(path)["errors"] if code not in left_out]
+    assert not wrong
