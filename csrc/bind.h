@@ -6,17 +6,20 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <numeric>
 #include <optional>
 #include <ranges>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "backend.h"
+#include "view.h"
 
 namespace gradstep {
 
@@ -28,15 +31,6 @@ struct Label {
   py::handle key;
 
   std::string text() const { return argument + std::string(py::str(key)); }
-};
-
-// An array as a backend found it. Strides are in bytes.
-struct View {
-  char* data;
-  Format format;
-  int dims;
-  const std::int64_t *shape, *strides;
-  bool writeable;
 };
 
 // Each backend reads its own arrays; throws a TypeError or ValueError that names the label.
@@ -56,82 +50,53 @@ inline std::string describe(py::handle x) {
   return std::string(py::str(x.attr("dtype"))) + " of shape " + std::string(py::str(x.attr("shape")));
 }
 
-// Half-open ranges of addresses.
-class Ranges {
- public:
-  using Range = std::pair<std::uintptr_t, std::uintptr_t>;
-
-  static Range of(const View& v) {
-    auto low = reinterpret_cast<std::uintptr_t>(v.data), high = low + format_bytes[int(v.format)];
-    for (int d = 0; d < v.dims; ++d) {
-      if (v.shape[d] == 0) return {low, low};
-      const std::int64_t reach = (v.shape[d] - 1) * v.strides[d];
-      (reach < 0 ? low : high) += reach;
-    }
-    return {low, high};
-  }
-
-  void add(Range range) {
-    if (range.first < range.second) ranges_.push_back(range);
-  }
-
-  // Sorts, and joins ranges that meet.
-  void seal() {
-    std::ranges::sort(ranges_);
-    std::size_t kept = 0;
-    for (const Range& range : ranges_) {
-      if (kept && range.first <= ranges_[kept - 1].second)
-        ranges_[kept - 1].second = std::max(ranges_[kept - 1].second, range.second);
-      else
-        ranges_[kept++] = range;
-    }
-    ranges_.resize(kept);
-  }
-
-  bool meets(Range range) const {
-    auto after = std::ranges::upper_bound(ranges_, range.first, {}, &Range::second);
-    return after != ranges_.end() && after->first < range.second;
-  }
-
- private:
-  std::vector<Range> ranges_;
-};
-
 // What stays the same from step to step of one array.
 struct Slot {
   View p;
   std::vector<std::int64_t> extents;  // shape, then strides: what `p` points to
   bool c_order, f_order;
   void* s[max_states] = {};
-  std::int64_t n = 1, steps = 0;
+  void *master = nullptr, *average = nullptr;
+  std::int64_t n, steps = 0;  // `n` counts real numbers
   int group;
   Ranges::Range apart{};         // where a gradient was last found to share no memory with us
   std::optional<Layout> layout;  // of the present call, where its gradient makes one necessary
 };
 
-inline bool dense(const View& v, bool c_order) {
-  std::int64_t stride = format_bytes[int(v.format)];
-  for (int k = 0; k < v.dims; ++k) {
-    const int d = c_order ? v.dims - 1 - k : k;
-    if (v.shape[d] != 1 && v.strides[d] != stride) return false;
-    stride *= v.shape[d];
-  }
-  return true;
-}
+enum class Nonfinite { propagate, skip, raise };
+
+// What the user asks of a step, beside the step.
+struct Wishes {
+  double clip_norm = -1;  // below 0: no norm is taken
+  double clip_value = INFINITY, grad_scale = 1;
+  Nonfinite nonfinite = Nonfinite::propagate;
+  bool zero_grads = false, health = false;
+  double average_decay = 0;
+
+  bool surveys() const { return clip_norm >= 0 || nonfinite != Nonfinite::propagate || health; }
+};
+
+// The square root of a sum of squares: `root` times a power of two that keeps squares in range.
+struct Norm {
+  double root = 0, unit = 1;
+
+  double value() const { return root * unit; }
+};
 
 class Plan {
  public:
-  // `states` holds a tuple of arrays for each state of the rule, `groups` the number of each array's group,
-  // `keys` what each array is called in messages.
-  Plan(const std::string& rule, py::tuple params, py::tuple states, const std::vector<int>& groups,
-       py::tuple keys)
+  // `states` holds a tuple of arrays for each state of the rule, `masters` an array or None for each
+  // parameter, `groups` the number of each array's group, `keys` what each array is called in messages.
+  Plan(const std::string& rule, py::tuple params, py::tuple states, py::tuple masters,
+       const std::vector<int>& groups, py::tuple keys)
       : rule_(index_of(rule)),
         params_(std::move(params)),
         states_(std::move(states)),
+        masters_(std::move(masters)),
         keys_(std::move(keys)) {
     if (groups.size() != params_.size() || keys_.size() != params_.size() ||
-        states_.size() != info().states.size())
-      throw py::value_error("a plan needs a group and a key for each array, and every state of its rule");
+        masters_.size() != params_.size() || states_.size() != rule_info().states.size())
+      throw py::value_error("a plan needs a group, a key and a master of each array, and its rule's states");
     if (std::ranges::any_of(groups, [](int group) { return group < 0; }))
       throw py::value_error("groups are counted from 0");
     for (const py::handle state : states_)
@@ -141,11 +106,12 @@ class Plan {
     hypers_.resize(groups.empty() ? 0 : 1 + *std::ranges::max_element(groups));
     memory_.seal();
     tensors_.reserve(slots_.size());
+    active_.reserve(slots_.size());
   }
 
   void set_hypers(int group, const py::dict& values) {
     Hyper hyper;
-    const auto names = info().hypers;
+    const auto names = rule_info().hypers;
     bool own_decay = false;
     for (std::size_t k = 0; k < names.size(); ++k) {
       hyper.rule[k] = values[names[k]].cast<double>();
@@ -156,35 +122,79 @@ class Plan {
     hypers_.at(group) = hyper;
   }
 
-  // Reads and checks every gradient before the first array changes.
-  void step(const py::tuple& grads) {
+  // Arrays that follow the parameters as moving averages from the next step on; an empty tuple: none.
+  void set_averages(const py::tuple& averages) {
+    if (!averages.empty() && averages.size() != slots_.size())
+      throw py::value_error("one average for each array");
+    std::vector<void*> data;
+    for (std::size_t i = 0; i < averages.size(); ++i)
+      data.push_back(companion(averages[i], slots_[i], {"average", keys_[i]}));
+    data.resize(slots_.size());
+    for (std::size_t i = 0; i < slots_.size(); ++i) slots_[i].average = data[i];
+    averages_ = averages;
+    remember_memory();
+  }
+
+  // Reads and checks every gradient before the first array changes. Returns whether an update was made.
+  bool step(const py::tuple& grads, const Wishes& wishes) {
     if (grads.size() != slots_.size()) throw py::value_error("one gradient for each array, or None");
     std::vector<py::object> held;
     tensors_.clear();
-    tiles_ = 0;
+    active_.clear();
+    tiles_ = chunks_ = 0;
     for (std::size_t i = 0; i < slots_.size(); ++i)
-      if (const py::handle g = PyTuple_GET_ITEM(grads.ptr(), i); !g.is_none()) add(slots_[i], g, i, held);
-    // Not gil_scoped_release: a daemon thread is ended here when the interpreter exits, by unwinding, and
-    // that must not meet a destructor.
-    PyThreadState* const thread = PyEval_SaveThread();
-    update(rule_, tensors_);
-    PyEval_RestoreThread(thread);
-    for (std::size_t i = 0; i < slots_.size(); ++i)
+      if (const py::handle g = PyTuple_GET_ITEM(grads.ptr(), i); !g.is_none())
+        add(slots_[i], g, i, held, wishes.zero_grads);
+    if (wishes.zero_grads) refuse_shared(grads);
+    const bool apply = wishes.surveys() ? survey_and_update(wishes) : update_only(wishes);
+    if (!apply && wishes.nonfinite == Nonfinite::raise) refuse_nonfinite();
+    if (!apply && wishes.zero_grads)
+      for (const py::handle g : grads)
+        if (!g.is_none()) g.attr("fill")(0);
+    for (std::size_t i = 0; apply && i < slots_.size(); ++i)
       slots_[i].steps += PyTuple_GET_ITEM(grads.ptr(), i) != Py_None;
-    ++steps_;
+    steps_ += apply;
+    skipped_ += !apply;
     ++calls_;
+    return apply;
   }
 
   std::int64_t steps() const { return steps_; }
+  std::int64_t skipped() const { return skipped_; }
   std::int64_t calls() const { return calls_; }
+  std::optional<double> grad_norm() const { return grad_norm_; }
   std::vector<std::int64_t> counts() const {
     std::vector<std::int64_t> all;
     for (const Slot& slot : slots_) all.push_back(slot.steps);
     return all;
   }
 
+  void set_counts(std::int64_t steps, std::int64_t skipped, const std::vector<std::int64_t>& counts) {
+    if (counts.size() != slots_.size()) throw py::value_error("one count for each array");
+    steps_ = steps, skipped_ = skipped, calls_ = steps + skipped;
+    for (std::size_t i = 0; i < slots_.size(); ++i) slots_[i].steps = counts[i];
+  }
+
+  // What the last step with health found: for each array that had a gradient its number, the gradient's
+  // norm, greatest magnitude, zeros, NaN and infinities, and the norms of the update and of the parameter.
+  py::list health() const {
+    py::list rows;
+    for (std::size_t k = 0; k < health_.size(); ++k) {
+      const Health& h = health_[k];
+      rows.append(py::make_tuple(h.slot, h.norm, h.max_abs, h.zeros, h.nans, h.infs, h.update, h.weight));
+    }
+    return rows;
+  }
+
  private:
-  const RuleInfo& info() const { return rules()[rule_]; }
+  struct Health {
+    std::size_t slot;
+    double norm, max_abs;
+    std::int64_t zeros, nans, infs;
+    double update, weight;
+  };
+
+  const RuleInfo& rule_info() const { return rules()[rule_]; }
 
   static int index_of(const std::string& name) {
     for (std::size_t i = 0; i < rules().size(); ++i)
@@ -197,70 +207,93 @@ class Plan {
     slot.extents.assign(slot.p.shape, slot.p.shape + slot.p.dims);
     slot.extents.insert(slot.extents.end(), slot.p.strides, slot.p.strides + slot.p.dims);
     slot.p.shape = slot.extents.data(), slot.p.strides = slot.extents.data() + slot.p.dims;
-    slot.c_order = dense(slot.p, true), slot.f_order = dense(slot.p, false);
-    for (int d = 0; d < slot.p.dims; ++d) slot.n *= slot.p.shape[d];
+    slot.c_order = slot.p.dense(true), slot.f_order = slot.p.dense(false);
+    slot.n = slot.p.size() * info(slot.p.format).parts;
     slot.group = group;
     memory_.add(Ranges::of(slot.p));
-    for (std::size_t k = 0; k < states_.size(); ++k) {
-      const View s = read(py::tuple(states_[k])[i], {"state", keys_[i]});
-      if (!fits(s, slot))
-        throw py::value_error(Label{"state", keys_[i]}.text() + ": expected the parameter's like");
-      slot.s[k] = s.data;
-      memory_.add(Ranges::of(s));
+    for (std::size_t k = 0; k < states_.size(); ++k)
+      slot.s[k] = companion(py::tuple(states_[k])[i], slot, {"state", keys_[i]});
+    if (const py::object master = masters_[i]; !master.is_none()) {
+      if (!is_short(info(slot.p.format).storage))
+        throw py::value_error("only 16-bit parameters have master weights");
+      slot.master = companion(master, slot, {"master", keys_[i]});
     }
   }
 
-  // A state is dense, in its parameter's order of axes.
+  // The memory of a state, master or average: dense, in its parameter's order of axes.
+  void* companion(py::handle array, const Slot& slot, const Label& label) {
+    const View s = read(array, label);
+    if (!fits(s, slot)) throw py::value_error(label.text() + ": expected the parameter's like");
+    memory_.add(Ranges::of(s));
+    return s.data;
+  }
+
   static bool fits(const View& s, const Slot& slot) {
-    if (!s.writeable || s.format != slot.p.format ||
-        !std::equal(s.shape, s.shape + s.dims, slot.p.shape, slot.p.shape + slot.p.dims))
-      return false;
-    if (slot.n == 0 || (slot.c_order && dense(s, true)) || (slot.f_order && dense(s, false))) return true;
+    if (!s.writeable || s.format != state_format(slot.p.format) || !s.same_shape(slot.p)) return false;
+    if (slot.n == 0 || (slot.c_order && s.dense(true)) || (slot.f_order && s.dense(false))) return true;
     std::vector<int> order(s.dims);
     std::iota(order.begin(), order.end(), 0);
     std::erase_if(order, [&](int d) { return s.shape[d] == 1; });
     std::ranges::stable_sort(order, std::greater{}, [&](int d) { return std::abs(slot.p.strides[d]); });
-    std::int64_t stride = format_bytes[int(s.format)];
+    std::int64_t stride = info(s.format).bytes();
     return std::ranges::all_of(order | std::views::reverse, [&](int d) {
       return s.strides[d] == std::exchange(stride, stride * s.shape[d]);
     });
   }
 
-  void add(Slot& slot, py::handle grad, std::size_t i, std::vector<py::object>& held) {
+  void remember_memory() {
+    memory_.seal();
+    for (Slot& slot : slots_) slot.apart = {};
+  }
+
+  void add(Slot& slot, py::handle grad, std::size_t i, std::vector<py::object>& held, bool zero) {
     const Label label{"grads", keys_[i]};
     if (const py::object array = as_array(grad); !array.is(grad)) {
       held.push_back(array);
       grad = array;
+      if (zero) throw py::type_error(label.text() + ": expected an array to set to zero, got a scalar");
     }
     View g = read(grad, label);
-    if (g.format != slot.p.format || g.dims != slot.p.dims ||
-        !std::equal(g.shape, g.shape + g.dims, slot.p.shape))
+    if (state_format(g.format) != state_format(slot.p.format) || !g.same_shape(slot.p))
       refuse(slot, grad, label);
+    if (zero && !g.writeable)
+      throw py::value_error(label.text() + ": expected a writeable array to set to zero, got a read-only one");
     if (slot.n == 0) return;
     if (const Ranges::Range range = Ranges::of(g); range == slot.apart) {
       // where this gradient lay before
     } else if (!memory_.meets(range)) {
       slot.apart = range;
+    } else if (zero) {
+      throw py::value_error(label.text() + ": expected memory of its own to set to zero, got a parameter's");
     } else {
       held.push_back(grad.attr("copy")());
       g = read(held.back(), label);
     }
-    Tensor t{slot.p.format,  slot.p.data,          g.data,  {},     slot.n,
-             slot.steps + 1, &hypers_[slot.group], nullptr, tiles_, 0};
+    Tensor t{.p_storage = info(slot.p.format).storage,
+             .g_storage = info(g.format).storage,
+             .p = slot.p.data,
+             .g = g.data,
+             .s = {},
+             .master = slot.master,
+             .average = slot.average,
+             .n = slot.n,
+             .step = slot.steps + 1,
+             .hyper = &hypers_[slot.group],
+             .layout = nullptr,
+             .first_tile = tiles_,
+             .tiles = (slot.n + tile_elements - 1) / tile_elements,
+             .first_chunk = chunks_};
     std::ranges::copy(slot.s, t.s);
-    t.tiles = (slot.n + tile_elements - 1) / tile_elements;
-    if (!((slot.c_order && dense(g, true)) || (slot.f_order && dense(g, false)))) lay_out(slot, g, t);
+    if (!((slot.c_order && g.dense(true)) || (slot.f_order && g.dense(false)))) lay_out(slot, g, t);
     tiles_ += t.tiles;
+    chunks_ += t.chunks();
     tensors_.push_back(t);
+    active_.push_back(i);
   }
 
-  static void lay_out(Slot& slot, const View& g, Tensor& t) {
-    std::int64_t p_strides[max_dims], g_strides[max_dims];
-    for (int d = 0; d < g.dims; ++d) {
-      p_strides[d] = slot.p.strides[d] / format_bytes[int(slot.p.format)];
-      g_strides[d] = g.strides[d] / format_bytes[int(g.format)];
-    }
-    slot.layout.emplace(g.dims, g.shape, p_strides, g_strides);
+  static void lay_out(Slot& slot, const View& grad, Tensor& t) {
+    const RealAxes p(slot.p), g(grad);
+    slot.layout.emplace(p.dims, p.shape, p.strides, g.strides);
     if (slot.layout->flat()) return;
     t.layout = &*slot.layout;
     t.tiles = slot.layout->tiles;
@@ -270,28 +303,169 @@ class Plan {
     py::tuple shape(slot.p.dims);
     for (int d = 0; d < slot.p.dims; ++d) shape[d] = slot.p.shape[d];
     const View g = read(grad, label);
-    const std::string text = label.text() + ": expected " + format_names[int(slot.p.format)] + " of shape " +
+    const std::string text = label.text() + ": expected " + info(slot.p.format).name + " of shape " +
                              std::string(py::str(shape)) + ", got " + describe(grad);
-    if (g.format != slot.p.format) throw py::type_error(text);
+    if (state_format(g.format) != state_format(slot.p.format)) throw py::type_error(text);
     throw py::value_error(text);
   }
 
+  // Gradients that are set to zero may have no element in common.
+  void refuse_shared(const py::tuple& grads) {
+    Ranges ranges;
+    bool suspect = false;
+    for (std::size_t i = 0; i < slots_.size(); ++i) {
+      const py::handle grad = PyTuple_GET_ITEM(grads.ptr(), i);
+      if (grad.is_none()) continue;
+      const View g = read(grad, {"grads", keys_[i]});
+      suspect |= !g.dense(true) && !g.dense(false);
+      ranges.add(Ranges::of(g));
+    }
+    if (!ranges.seal() && !suspect) return;
+    py::list arrays, labels;
+    for (std::size_t i = 0; i < slots_.size(); ++i)
+      if (!grads[i].is_none()) arrays.append(grads[i]), labels.append(keys_[i]);
+    py::module_::import("gradstep.overlap").attr("refuse_overlap")(arrays, labels, "grads");
+  }
+
+  // Not gil_scoped_release: a daemon thread is ended here when the interpreter exits, by unwinding, and that
+  // must not meet a destructor. So nothing in `work` may throw.
+  template <class Work>
+  static void without_gil(const Work& work) {
+    PyThreadState* const thread = PyEval_SaveThread();
+    work();
+    PyEval_RestoreThread(thread);
+  }
+
+  bool update_only(const Wishes& wishes) {
+    const Extras extras = extras_of(wishes, 1 / wishes.grad_scale);
+    without_gil([&] { update(rule_, tensors_, extras); });
+    return true;
+  }
+
+  static Extras extras_of(const Wishes& wishes, double scale) {
+    return {scale, wishes.clip_value, wishes.average_decay, wishes.zero_grads, nullptr};
+  }
+
+  bool survey_and_update(const Wishes& wishes) {
+    survey_.resize(chunks_);
+    terms_.resize(chunks_);
+    changes_.resize(wishes.health ? tiles_ : 0);
+    Norm norm;
+    bool apply = true;
+    without_gil([&] {
+      survey(tensors_, 1, wishes.health, survey_.data());
+      const bool finite =
+          std::ranges::all_of(survey_, [](const Chunk& chunk) { return chunk.max_abs < INFINITY; });
+      norm = norm_of(finite);
+      apply = finite || wishes.nonfinite == Nonfinite::propagate;
+      if (!apply) return;
+      Extras extras = extras_of(wishes, factor(norm, wishes));
+      if (wishes.health) extras.changes = changes_.data();
+      update(rule_, tensors_, extras);
+    });
+    grad_norm_ = norm.value() / wishes.grad_scale;
+    if (wishes.health) examine(norm, wishes.grad_scale, apply);
+    return apply;
+  }
+
+  // Squares of doubles may leave the range of doubles; then all is done again in another unit.
+  Norm norm_of(bool finite) {
+    Norm norm{sum_sq(0, chunks_), 1};
+    const bool doubles = std::ranges::any_of(tensors_, [](const Tensor& t) { return is_double(t.g_storage); });
+    if (doubles && finite && !(norm.root > 1e-280 && norm.root < 1e280)) {
+      norm.unit = norm.root < 1 ? 0x1p-600 : 0x1p600;
+      survey(tensors_, 1 / norm.unit, false, survey_.data());
+      norm.root = sum_sq(0, chunks_);
+    }
+    norm.root = std::sqrt(norm.root);
+    return norm;
+  }
+
+  double sum_sq(std::int64_t first, std::int64_t chunks) {
+    for (std::int64_t c = 0; c < chunks; ++c) terms_[c] = survey_[first + c].sum_sq;
+    return sum({terms_.data(), std::size_t(chunks)});
+  }
+
+  // What gradients are multiplied by: division by grad_scale and clipping by norm in one.
+  static double factor(const Norm& norm, const Wishes& wishes) {
+    if (wishes.clip_norm < 0 || wishes.clip_norm == INFINITY) return 1 / wishes.grad_scale;
+    double ratio = wishes.clip_norm / (norm.value() / wishes.grad_scale + 1e-6);
+    if (norm.value() == INFINITY && norm.root < INFINITY)
+      ratio = wishes.clip_norm / norm.unit / norm.root * wishes.grad_scale;
+    return (ratio > 1 ? 1 : ratio) / wishes.grad_scale;
+  }
+
+  void examine(const Norm& norm, double grad_scale, bool applied) {
+    health_.clear();
+    for (std::size_t k = 0; k < tensors_.size(); ++k) {
+      const Tensor& t = tensors_[k];
+      Health h{active_[k], std::sqrt(sum_sq(t.first_chunk, t.chunks())) * norm.unit / grad_scale, 0, 0, 0, 0, 0, 0};
+      for (std::int64_t c = t.first_chunk; c < t.first_chunk + t.chunks(); ++c) {
+        const Chunk& chunk = survey_[c];
+        if (!(chunk.max_abs <= h.max_abs)) h.max_abs = chunk.max_abs;
+        h.zeros += chunk.zeros, h.nans += chunk.nans, h.infs += chunk.infs;
+      }
+      h.max_abs /= grad_scale;
+      for (std::int64_t tile = t.first_tile; applied && tile < t.first_tile + t.tiles; ++tile)
+        h.update += changes_[tile].update_sq, h.weight += changes_[tile].p_sq;
+      h.update = std::sqrt(h.update), h.weight = std::sqrt(h.weight);
+      health_.push_back(h);
+    }
+  }
+
+  [[noreturn]] void refuse_nonfinite() const {
+    for (std::size_t k = 0; k < tensors_.size(); ++k)
+      for (std::int64_t c = 0; c < tensors_[k].chunks(); ++c)
+        if (const double most = survey_[tensors_[k].first_chunk + c].max_abs; !(most < INFINITY)) {
+          const Label label{"grads", keys_[active_[k]]};
+          PyErr_SetString(PyExc_FloatingPointError, (label.text() + ": expected finite numbers, got " +
+                                                     (std::isnan(most) ? "NaN" : "infinity"))
+                                                        .c_str());
+          throw py::error_already_set();
+        }
+    throw std::logic_error("no array is to blame");
+  }
+
   int rule_;
-  py::tuple params_, states_, keys_;
+  py::tuple params_, states_, masters_, keys_, averages_;
   std::vector<Slot> slots_;
   std::vector<Hyper> hypers_;
   Ranges memory_;
   std::vector<Tensor> tensors_;
-  std::int64_t tiles_ = 0, steps_ = 0, calls_ = 0;
+  std::vector<std::size_t> active_;  // the slot of each tensor
+  std::vector<Chunk> survey_;
+  std::vector<double> terms_;
+  std::vector<Change> changes_;
+  std::vector<Health> health_;
+  std::int64_t tiles_ = 0, chunks_ = 0, steps_ = 0, skipped_ = 0, calls_ = 0;
+  std::optional<double> grad_norm_;
 };
 
 inline void bind(py::module_& m) {
   py::class_<Plan>(m, "Plan", "Arrays that step together, their states and their counts.")
-      .def(py::init<const std::string&, py::tuple, py::tuple, const std::vector<int>&, py::tuple>(),
-           py::arg("rule"), py::arg("params"), py::arg("states"), py::arg("groups"), py::arg("keys"))
+      .def(py::init<const std::string&, py::tuple, py::tuple, py::tuple, const std::vector<int>&, py::tuple>(),
+           py::arg("rule"), py::arg("params"), py::arg("states"), py::arg("masters"), py::arg("groups"),
+           py::arg("keys"))
       .def("set_hypers", &Plan::set_hypers, py::arg("group"), py::arg("values"))
-      .def("step", &Plan::step, py::arg("grads"))
+      .def("set_averages", &Plan::set_averages, py::arg("averages"))
+      .def("set_counts", &Plan::set_counts, py::arg("steps"), py::arg("skipped"), py::arg("counts"))
+      .def("health", &Plan::health)
+      .def("step", [](Plan& plan, const py::tuple& grads) { return plan.step(grads, {}); }, py::arg("grads"))
+      .def(
+          "step",
+          [](Plan& plan, const py::tuple& grads, double clip_norm, double clip_value, double grad_scale,
+             const std::string& nonfinite, bool zero_grads, bool health, double average_decay) {
+            const Nonfinite policy = nonfinite == "skip"    ? Nonfinite::skip
+                                     : nonfinite == "raise" ? Nonfinite::raise
+                                                            : Nonfinite::propagate;
+            return plan.step(
+                grads, {clip_norm, clip_value, grad_scale, policy, zero_grads, health, average_decay});
+          },
+          py::arg("grads"), py::arg("clip_norm"), py::arg("clip_value"), py::arg("grad_scale"),
+          py::arg("nonfinite"), py::arg("zero_grads"), py::arg("health"), py::arg("average_decay"))
       .def_property_readonly("steps", &Plan::steps)
+      .def_property_readonly("skipped", &Plan::skipped)
+      .def_property_readonly("grad_norm", &Plan::grad_norm)
       .def_property_readonly("calls", &Plan::calls)
       .def_property_readonly("counts", &Plan::counts);
   m.def(

@@ -7,16 +7,24 @@ namespace gradstep {
 
 template <class T>
 struct Gradient {
-  bool negated, decayed;
+  T scale;  // with the sign
+  T limit;
+  bool decayed;
   T weight_decay;
 
-  HD explicit Gradient(const Hyper& h)
-      : negated(h.maximize), decayed(h.weight_decay != 0), weight_decay(T(h.weight_decay)) {}
+  HD Gradient(const Hyper& h, const Extras& extras)
+      : scale(T(h.maximize ? -extras.scale : extras.scale)),
+        limit(T(extras.clip_value)),
+        decayed(h.weight_decay != 0),
+        weight_decay(T(h.weight_decay)) {}
 
-  HD bool plain() const { return !negated && !decayed; }
+  // The gradient that the rule wants is the one in memory.
+  HD bool plain() const { return scale == 1 && limit == T(__builtin_inf()) && !decayed; }
 
   HD T operator()(T p, T g) const {
-    g = negated ? -g : g;
+    g *= scale;
+    g = g > limit ? limit : g;
+    g = g < -limit ? -limit : g;
     return decayed ? g + weight_decay * p : g;
   }
 };

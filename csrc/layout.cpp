@@ -39,17 +39,18 @@ int merged_axes(Axis* axes, int n) {
 }  // namespace
 
 Layout::Layout(int dims, const std::int64_t* shape, const std::int64_t* p, const std::int64_t* g) {
-  Axis* axes = outer;
-  int n = merged_axes(axes, sorted_axes(axes, dims, shape, p, g));
-  if (n > 0) col = axes[--n];
+  this->dims = merged_axes(axes, sorted_axes(axes, dims, shape, p, g));
+  std::copy(axes, axes + this->dims, outer);
+  int n = this->dims;
+  if (n > 0) col = outer[--n];
   bool transposed = false;
   if (n > 0) {
     Axis* closest = std::min_element(
-        axes, axes + n, [](const Axis& a, const Axis& b) { return std::abs(a.g) < std::abs(b.g); });
+        outer, outer + n, [](const Axis& a, const Axis& b) { return std::abs(a.g) < std::abs(b.g); });
     transposed = std::abs(closest->g) < std::abs(col.g);
-    if (!transposed) closest = axes + n - 1;
+    if (!transposed) closest = outer + n - 1;
     row = *closest;
-    std::copy(closest + 1, axes + n, closest);
+    std::copy(closest + 1, outer + n, closest);
     --n;
   }
   outer_dims = n;

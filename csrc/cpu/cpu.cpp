@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cfenv>
 
+#include "../lanes.h"
 #include "team.h"
 
 namespace gradstep {
@@ -42,20 +43,31 @@ class FloatingPointDefaults {
   std::fenv_t before_;
 };
 
-// Tiles are counted through all tensors of a call; a part is a run of them.
-struct Call {
-  const Sweep* sweeps;  // of the call's rule, one for each format
-  std::span<const Tensor> tensors;
-  std::int64_t part_tiles, tiles;
-
-  void operator()(std::uint32_t part) const {
+// Shares [0, count) out as runs: `task(first, last)` is called for each, on some thread.
+template <class Task>
+void share_runs(std::int64_t elements, std::int64_t count, const Task& task) {
+  const std::int64_t worth = elements / thread_elements;  // threads that have enough to do
+  const int threads = worth < 2 ? 1 : int(std::min<std::int64_t>(worth, num_threads()));
+  const std::int64_t length = threads < 2 ? count : part_tiles.load();
+  const auto run = [&](std::uint32_t part) {
     const FloatingPointDefaults defaults;
-    std::int64_t at = part * part_tiles;
-    const std::int64_t end = std::min(at + part_tiles, tiles);
-    const Tensor* t = &*(std::ranges::upper_bound(tensors, at, {}, &Tensor::first_tile) - 1);
-    while (at < end) t = sweeps[int(t->format)](t, at, end);
-  }
-};
+    task(part * length, std::min((part + 1) * length, count));
+  };
+  share({std::uint32_t((count + length - 1) / length),
+         [](const void* c, std::uint32_t part) { (*static_cast<decltype(run)*>(c))(part); }, &run},
+        threads);
+}
+
+std::int64_t elements_of(std::span<const Tensor> tensors) {
+  std::int64_t elements = 0;
+  for (const Tensor& t : tensors) elements += t.n;
+  return elements;
+}
+
+// The tensor that tile or chunk number `at` belongs to.
+const Tensor* tensor_at(std::span<const Tensor> tensors, std::int64_t at, std::int64_t Tensor::* first) {
+  return &*(std::ranges::upper_bound(tensors, at, {}, first) - 1);
+}
 
 }  // namespace
 
@@ -74,17 +86,40 @@ void set_instruction_set(const InstructionSet& isa) { chosen = &isa; }
 
 void set_grain(std::int64_t tiles, std::int64_t elements) { part_tiles = tiles, thread_elements = elements; }
 
-void update(int rule, std::span<const Tensor> tensors) {
+void update(int rule, std::span<const Tensor> tensors, const Extras& extras) {
   if (tensors.empty()) return;
-  std::int64_t elements = 0;
-  for (const Tensor& t : tensors) elements += t.n;
-  const std::int64_t worth = elements / thread_elements;  // threads that have enough to do
+  const Sweep* const sweeps = chosen.load()->sweeps[rule];
   const std::int64_t tiles = tensors.back().first_tile + tensors.back().tiles;
-  const int threads = worth < 2 ? 1 : int(std::min<std::int64_t>(worth, num_threads()));
-  const Call call{chosen.load()->sweeps[rule], tensors, threads < 2 ? tiles : part_tiles.load(), tiles};
-  share({std::uint32_t((tiles + call.part_tiles - 1) / call.part_tiles),
-         [](const void* c, std::uint32_t part) { (*static_cast<const Call*>(c))(part); }, &call},
-        threads);
+  share_runs(elements_of(tensors), tiles, [&](std::int64_t at, std::int64_t end) {
+    const Tensor* t = tensor_at(tensors, at, &Tensor::first_tile);
+    while (at < end) t = sweeps[is_double(t->p_storage)](t, at, end, extras);
+  });
+}
+
+void survey(std::span<const Tensor> tensors, double scale, bool counted, Chunk* chunks) {
+  if (tensors.empty()) return;
+  const Survey* const surveys = chosen.load()->surveys;
+  const std::int64_t count = tensors.back().first_chunk + tensors.back().chunks();
+  share_runs(elements_of(tensors), count, [&](std::int64_t at, std::int64_t end) {
+    for (const Tensor* t = tensor_at(tensors, at, &Tensor::first_chunk); at < end; ++t) {
+      const std::int64_t last = std::min(end, t->first_chunk + t->chunks());
+      surveys[is_double(t->g_storage)](*t, at - t->first_chunk, last - t->first_chunk, scale, counted,
+                                       chunks + t->first_chunk);
+      at = last;
+    }
+  });
+}
+
+double sum(std::span<double> terms) {
+  while (terms.size() > 1) {
+    std::size_t runs = 0;
+    for (std::size_t at = 0; at < terms.size(); at += tile_elements) {
+      const auto run = terms.subspan(at, std::min<std::size_t>(tile_elements, terms.size() - at));
+      terms[runs++] = lane_sum(std::int64_t(run.size()), [=](std::int64_t i) { return run[i]; });
+    }
+    terms = terms.first(runs);
+  }
+  return terms.empty() ? 0 : terms[0];
 }
 
 }  // namespace gradstep

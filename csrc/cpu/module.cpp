@@ -1,4 +1,6 @@
 // The Python module gradstep._cpu.
+#include <pybind11/complex.h>
+
 #include "../bind.h"
 #include "cpu.h"
 #include "team.h"
@@ -17,25 +19,47 @@ static bool masked(py::handle x) {
   return modules.contains("numpy.ma") && py::isinstance(x, modules["numpy.ma"].attr("MaskedArray"));
 }
 
+// NumPy's own number of a type; bfloat16 comes from ml_dtypes and has a name only.
+static bool is_format(const py::dtype& dtype, Format format) {
+  switch (format) {
+    case Format::f32: return dtype.num() == py::dtype::num_of<float>();
+    case Format::f64: return dtype.num() == py::dtype::num_of<double>();
+    case Format::c64: return dtype.num() == py::dtype::num_of<std::complex<float>>();
+    case Format::c128: return dtype.num() == py::dtype::num_of<std::complex<double>>();
+    case Format::f16: return dtype.kind() == 'f' && dtype.itemsize() == 2;
+    case Format::bf16: return std::string(py::str(dtype)) == "bfloat16";
+  }
+  return false;
+}
+
 static Format format_of(py::handle array, const Label& label) {
   const auto dtype = py::reinterpret_borrow<py::array>(array).dtype();
-  if (dtype.attr("isnative").cast<bool>()) {
-    if (dtype.num() == py::dtype::num_of<float>()) return Format::f32;
-    if (dtype.num() == py::dtype::num_of<double>()) return Format::f64;
-  }
-  throw py::type_error(label.text() + ": expected float32 or float64, got " + describe(array));
+  if (dtype.attr("isnative").cast<bool>())
+    for (int k = 0; k < int(std::size(formats)); ++k)
+      if (is_format(dtype, Format(k))) return Format(k);
+  std::string names;
+  for (const FormatInfo& format : formats) names += std::string(names.empty() ? "" : ", ") + format.name;
+  throw py::type_error(label.text() + ": expected one of " + names + ", got " + describe(array));
+}
+
+// NumPy shares one descriptor among most arrays of a type: those met before need no looking into.
+static Format known_format(py::handle array, PyObject* descr, const Label& label) {
+  static PyObject* known[std::size(formats)];
+  for (std::size_t k = 0; k < std::size(formats); ++k)
+    if (descr == known[k]) return Format(k);
+  const Format format = format_of(array, label);
+  if (!known[int(format)]) Py_INCREF(known[int(format)] = descr);
+  return format;
 }
 
 View read(py::handle x, const Label& label) {
-  static PyObject* const f32 = py::dtype::of<float>().release().ptr();
-  static PyObject* const f64 = py::dtype::of<double>().release().ptr();
   if (!py::isinstance<py::array>(x))
     throw py::type_error(label.text() + ": expected a NumPy array, got " + type_name(x));
   const auto* type = reinterpret_cast<PyObject*>(Py_TYPE(x.ptr()));
   if (type != reinterpret_cast<PyObject*>(py::detail::npy_api::get().PyArray_Type_) && masked(x))
     throw py::type_error(label.text() + ": expected a plain NumPy array, got a masked one");
   const auto* a = py::detail::array_proxy(x.ptr());
-  const Format format = a->descr == f32 ? Format::f32 : a->descr == f64 ? Format::f64 : format_of(x, label);
+  const Format format = known_format(x, a->descr, label);
   if (!(a->flags & py::detail::npy_api::NPY_ARRAY_ALIGNED_))
     throw py::value_error(label.text() + ": expected an aligned array, got " + describe(x) + ", not aligned");
   return {a->data,

@@ -9,35 +9,20 @@
 
 #include "../gradient.h"
 #include "../rules/all.h"
+#include "survey.h"
+#include "tile.h"
 
 namespace gradstep {
 namespace {
 
-using std::int64_t;
-
-// A rectangle of one array. States lie densely along a row.
-template <class T>
+// A rectangle of one array. States, master weights and averages lie densely along a row.
 struct Window {
-  T* p;
-  const T* g;
+  Place p, g;
   int64_t state;  // offset of its first element in the states
+  int64_t s_row;
   int64_t rows, cols;
-  int64_t p_row, p_col, g_row, g_col, s_row;
+  int64_t tile;  // its number in the call
 };
-
-// Copies a rectangle into a dense tile and back, along the axis on which the memory side lies closer.
-template <class T, class Copy>
-void visit(int64_t rows, int64_t cols, int64_t row, int64_t col, const Copy& copy) {
-  if (row * row < col * col) {
-    for (int64_t c = 0; c < cols; ++c)
-      for (int64_t r = 0; r < rows; ++r) copy(r * cols + c, r * row + c * col);
-  } else {
-    for (int64_t r = 0; r < rows; ++r)
-      for (int64_t c = 0; c < cols; ++c) copy(r * cols + c, r * row + c * col);
-  }
-}
-
-int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 // Elements of `n` that come before the next cache line. Vectors that straddle two lines halve AVX-512's
 // speed.
@@ -57,47 +42,82 @@ void run(const Rule& rule, int64_t n, T* p, const T* g, S*... s) {
 }
 
 template <class T>
-void prepare(const Gradient<T> gradient, int64_t n, const T* p, const T* g, T* to) {
+Rows<T> prepare(const Gradient<T> gradient, const Window& w, Rows<T> p, Rows<T> g, T* tile) {
+  for (int64_t r = 0; r < w.rows; ++r) {
+    const T *const p_row = p.at + r * p.row, *const g_row = g.at + r * g.row;
+    T* const to = tile + r * w.cols;
 #pragma omp simd
-  for (int64_t i = 0; i < n; ++i) to[i] = gradient(p[i], g[i]);
+    for (int64_t i = 0; i < w.cols; ++i) to[i] = gradient(p_row[i], g_row[i]);
+  }
+  return {tile, w.cols};
 }
 
-// What does not lie in a row, or is not the gradient that the rule wants, goes through a tile in L1.
-template <class Rule, class T, class... S>
-void step(const Rule& rule, const Gradient<T>& gradient, Window<T> w, S*... s) {
-  alignas(64) T p_tile[tile_elements], g_tile[tile_elements];
-  T* const p_home = w.p;
-  const int64_t p_row = w.p_row, p_col = w.p_col;
-
-  if (p_col != 1) {
-    visit<T>(w.rows, w.cols, p_row, p_col, [&](int64_t tile, int64_t at) { p_tile[tile] = p_home[at]; });
-    w.p = p_tile, w.p_row = w.cols;
-  }
-  if (w.g_col != 1) {
-    visit<T>(w.rows, w.cols, w.g_row, w.g_col, [&](int64_t tile, int64_t at) { g_tile[tile] = w.g[at]; });
-    w.g = g_tile, w.g_row = w.cols;
-  }
-  if (!gradient.plain()) {
+// The parameter before a step, and how far the step has taken it.
+template <class T>
+class Motion {
+ public:
+  void begin(const Window& w, Rows<T> p) {
     for (int64_t r = 0; r < w.rows; ++r)
-      prepare(gradient, w.cols, w.p + r * w.p_row, w.g + r * w.g_row, g_tile + r * w.cols);
-    w.g = g_tile, w.g_row = w.cols;
+      __builtin_memcpy(before_ + r * w.cols, p.at + r * p.row, w.cols * sizeof(T));
   }
+
+  Change end(const Window& w, Rows<T> p) const {
+    const int64_t n = w.rows * w.cols;
+    const auto square = [](double x) { return x * x; };
+    return {lane_sum(n, [&](int64_t i) {
+              return square(double(p.at[i / w.cols * p.row + i % w.cols]) - double(before_[i]));
+            }),
+            lane_sum(n, [&](int64_t i) { return square(before_[i]); })};
+  }
+
+ private:
+  T before_[tile_elements];
+};
+
+// Writes the parameter out, and does what an update does after its rule.
+template <class T>
+void finish(const Tensor& t, const Extras& extras, const Window& w, Rows<T> p, T* tile, const Motion<T>& motion) {
+  put(w.p, w.rows, w.cols, p);
+  if (extras.zero_grads) clear(w.g, w.rows, w.cols);
+  if (!t.average && !extras.changes) return;
+  const Rows<T> stored = is_short(t.p_storage) ? fetch(w.p, w.rows, w.cols, tile) : p;
+  if (extras.changes) extras.changes[w.tile] = motion.end(w, t.master ? p : stored);
+  if (!t.average) return;
+  const Average<T> average({extras.average_decay}, 1);
   for (int64_t r = 0; r < w.rows; ++r)
-    run(rule, w.cols, w.p + r * w.p_row, w.g + r * w.g_row, s + w.state + r * w.s_row...);
-  if (p_col != 1)
-    visit<T>(w.rows, w.cols, p_row, p_col, [&](int64_t tile, int64_t at) { p_home[at] = p_tile[tile]; });
+    run(average, w.cols, static_cast<T*>(t.average) + w.state + r * w.s_row,
+        static_cast<const T*>(stored.at + r * stored.row));
 }
 
-// Calls `visit` with the windows that tiles [first, last) of a tensor are.
-template <class T, class Visit>
+template <class Rule, class T, class... S>
+void step(const Rule& rule, const Gradient<T>& gradient, const Tensor& t, const Extras& extras,
+          const Window& w, S*... s) {
+  alignas(64) T p_tile[tile_elements], g_tile[tile_elements];
+  Motion<T> motion;
+  const Rows<T> p = t.master ? Rows<T>{static_cast<T*>(t.master) + w.state, w.s_row}
+                             : fetch(w.p, w.rows, w.cols, p_tile);
+  Rows<T> g = fetch(w.g, w.rows, w.cols, g_tile);
+  if (!gradient.plain()) g = prepare(gradient, w, p, g, g_tile);
+  if (extras.changes) motion.begin(w, p);
+  for (int64_t r = 0; r < w.rows; ++r)
+    run(rule, w.cols, p.at + r * p.row, static_cast<const T*>(g.at + r * g.row), s + w.state + r * w.s_row...);
+  finish(t, extras, w, p, p_tile, motion);
+}
+
+// Where a rectangle begins: so many elements into an array.
+Place place(Storage storage, void* array, int64_t at, int64_t row, int64_t col) {
+  return {storage, static_cast<char*>(array) + at * bytes_of(storage), row, col};
+}
+
+// Calls `visit` with the windows that tiles [first, last) of a tensor are; a `whole` run is one window.
+template <class Visit>
 void windows(const Tensor& t, int64_t first, int64_t last, bool whole, const Visit& visit) {
-  T* const p = static_cast<T*>(t.p);
-  const T* const g = static_cast<const T*>(t.g);
-  if (!t.layout) {  // neighbouring tiles are one run
+  if (!t.layout) {
     const int64_t end = least(last * tile_elements, t.n);
     const int64_t width = whole ? end : tile_elements;
     for (int64_t at = first * tile_elements; at < end; at += width)
-      visit(Window<T>{p + at, g + at, at, 1, least(width, end - at), 0, 1, 0, 1, 0});
+      visit(Window{place(t.p_storage, t.p, at, 0, 1), place(t.g_storage, t.g, at, 0, 1), at, 0, 1,
+                   least(width, end - at), t.first_tile + at / tile_elements});
     return;
   }
   const Layout& l = *t.layout;
@@ -113,33 +133,34 @@ void windows(const Tensor& t, int64_t first, int64_t last, bool whole, const Vis
       const int64_t i = plane % l.outer[d].size;
       p_at += i * l.outer[d].p, g_at += i * l.outer[d].g, s_at += i * l.outer[d].s;
     }
-    visit(Window<T>{p + p_at, g + g_at, s_at, least(l.tile_rows, row.size - r),
-                    least(l.tile_cols, col.size - c), row.p, col.p, row.g, col.g, row.s});
+    visit(Window{place(t.p_storage, t.p, p_at, row.p, col.p), place(t.g_storage, t.g, g_at, row.g, col.g),
+                 s_at, row.s, least(l.tile_rows, row.size - r), least(l.tile_cols, col.size - c),
+                 t.first_tile + tile});
   }
 }
 
 // Tensors of one group and step count share their constants, which cost more than a small tensor's loop.
 bool alike(const Tensor& a, const Tensor& b) {
-  return a.hyper == b.hyper && a.step == b.step && a.format == b.format;
+  return a.hyper == b.hyper && a.step == b.step && is_double(a.p_storage) == is_double(b.p_storage);
 }
 
 template <template <class> class R, class T>
-const Tensor* sweep(const Tensor* t, int64_t& at, int64_t end) {
-  const Format format = t->format;
-  while (at < end && t->format == format) {
+const Tensor* sweep(const Tensor* t, int64_t& at, int64_t end, const Extras& extras) {
+  while (at < end && is_double(t->p_storage) == (sizeof(T) == 8)) {
     const Tensor& like = *t;
     typename R<T>::Hyper hyper;
     __builtin_memcpy(&hyper, like.hyper->rule, sizeof hyper);
     const R<T> rule(hyper, like.step);
-    const Gradient<T> gradient(*like.hyper);
+    const Gradient<T> gradient(*like.hyper, extras);
+    const bool plain = gradient.plain() && !extras.zero_grads && !extras.changes;
     do {
       const int64_t last = least(end, t->first_tile + t->tiles);
-      windows<T>(*t, at - t->first_tile, last - t->first_tile, gradient.plain(),
-                 [&](const Window<T>& window) {
-                   [&]<std::size_t... k>(std::index_sequence<k...>) {
-                     step(rule, gradient, window, static_cast<T*>(t->s[k])...);
-                   }(std::make_index_sequence<R<T>::states.size()>{});
-                 });
+      const bool whole = plain && native<T>(t->p_storage) && native<T>(t->g_storage) && !t->average;
+      windows(*t, at - t->first_tile, last - t->first_tile, whole, [&](const Window& window) {
+        [&]<std::size_t... k>(std::index_sequence<k...>) {
+          step(rule, gradient, *t, extras, window, static_cast<T*>(t->s[k])...);
+        }(std::make_index_sequence<R<T>::states.size()>{});
+      });
       at = last;
       ++t;
     } while (at < end && alike(*t, like));
@@ -151,8 +172,9 @@ template <class L>
 struct Table;
 template <template <class> class... R>
 struct Table<List<R...>> {
-  static constexpr Sweep sweeps[][formats] = {{sweep<R, float>, sweep<R, double>}...};
+  static constexpr Sweep sweeps[][2] = {{sweep<R, float>, sweep<R, double>}...};
 };
+constexpr Survey surveys[] = {survey<float>, survey<double>};
 
 }  // namespace
 
@@ -163,6 +185,6 @@ struct Table<List<R...>> {
 
 extern const InstructionSet JOIN(instruction_set_, GRADSTEP_ISA);
 constinit const InstructionSet JOIN(instruction_set_, GRADSTEP_ISA) = {TEXT(GRADSTEP_ISA),
-                                                                       Table<Rules>::sweeps};
+                                                                       Table<Rules>::sweeps, surveys};
 
 }  // namespace gradstep

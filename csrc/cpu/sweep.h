@@ -5,12 +5,17 @@
 namespace gradstep {
 
 // Updates tiles from `at` up to `end`, counted through all tensors of the call, of which `t` holds the first:
-// as far as tensors are of the sweep's format. Moves `at`, and returns the tensor that it is then in.
-using Sweep = const Tensor* (*)(const Tensor* t, std::int64_t& at, std::int64_t end);
+// as far as tensors compute in the same type. Moves `at`, and returns the tensor that it is then in.
+using Sweep = const Tensor* (*)(const Tensor* t, std::int64_t& at, std::int64_t end, const Extras& extras);
+
+// Surveys chunks [first, last) of one tensor.
+using Survey = void (*)(const Tensor& t, std::int64_t first, std::int64_t last, double scale, bool counted,
+                        Chunk* chunks);
 
 struct InstructionSet {
   const char* name;
-  const Sweep (*sweeps)[formats];  // a row for each rule, in the order of `rules()`
+  const Sweep (*sweeps)[2];  // in float and in double: a row for each rule, in the order of `rules()`
+  const Survey* surveys;
 };
 
 }  // namespace gradstep

@@ -3,6 +3,7 @@
 #include "adagrad.h"
 #include "adam.h"
 #include "adamw.h"
+#include "average.h"
 #include "gradient_descent.h"
 #include "momentum.h"
 #include "nag.h"
@@ -13,6 +14,6 @@ namespace gradstep {
 template <template <class> class... R>
 struct List {};
 
-using Rules = List<GradientDescent, SGD, Momentum, NAG, Adagrad, Adam, AdamW>;
+using Rules = List<GradientDescent, SGD, Momentum, NAG, Adagrad, Adam, AdamW, Average>;
 
 }  // namespace gradstep

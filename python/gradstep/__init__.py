@@ -13,22 +13,28 @@ True
 """
 
 from gradstep import _cpu
+from gradstep.averages import EMA
 from gradstep.config import Config, show_config
-from gradstep.optimizer import Group, Optimizer
+from gradstep.group import Group
+from gradstep.health import ArrayHealth, Health
+from gradstep.optimizer import Optimizer
 from gradstep.rules import NAG, SGD, Adagrad, Adam, AdamW, GradientDescent, Momentum
 from gradstep.threads import get_num_threads, set_num_threads
 
 __version__: str = _cpu.version
 
 __all__ = [
+    "EMA",
     "NAG",
     "SGD",
     "Adagrad",
     "Adam",
     "AdamW",
+    "ArrayHealth",
     "Config",
     "GradientDescent",
     "Group",
+    "Health",
     "Momentum",
     "Optimizer",
     "__version__",

@@ -110,6 +110,11 @@ class Forest:
         self.group_of = [i for i, tree in enumerate(self.trees) for _ in range(tree.size)]
         self._whole: Callable[[Container, str], tuple[Array, ...]] = self.trees[0].flatten
 
+    def arrays(self, containers: Sequence[Container]) -> tuple[Array, ...]:
+        """Take the parameters out of each group's container."""
+        parts = zip(self.trees, containers, strict=True)
+        return tuple(array for tree, container in parts for array in tree.flatten(container, "params"))
+
     def flatten(self, container: Container, argument: str) -> tuple[Array, ...]:
         """Take the arrays out, those of all groups in a row."""
         if not self.grouped:

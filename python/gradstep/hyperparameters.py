@@ -13,6 +13,9 @@ Float: TypeAlias = float | Schedule
 # The range of each float, as a test and in words. Those of a pair are written one by one.
 NON_NEGATIVE = (lambda x: 0 <= x < math.inf, "a finite number of at least 0")
 FRACTION = (lambda x: 0 <= x < 1, "a number from 0 up to, but not, 1")
+SHARE = (lambda x: 0 <= x <= 1, "a number from 0 to 1")
+LIMIT = (lambda x: x >= 0, "a number of at least 0")
+POSITIVE = (lambda x: 0 < x < math.inf, "a finite number above 0")
 FLOATS: dict[str, tuple[Callable[[float], bool], str]] = {
     "lr": NON_NEGATIVE,
     "momentum": NON_NEGATIVE,
@@ -21,6 +24,10 @@ FLOATS: dict[str, tuple[Callable[[float], bool], str]] = {
     "weight_decay": NON_NEGATIVE,
     "beta1": FRACTION,
     "beta2": FRACTION,
+    "decay": SHARE,
+    "clip_norm": LIMIT,
+    "clip_value": LIMIT,
+    "grad_scale": POSITIVE,
 }
 PAIRS = {"betas": ("beta1", "beta2")}
 FLAGS = ("nesterov", "maximize")
@@ -40,12 +47,26 @@ def check_float(label: str, name: str, value: Any, origin: str = "got") -> float
     return number
 
 
+def check_flag(name: str, value: Any) -> bool:
+    """Return `value` as a bool if it is one, NumPy's included."""
+    if not isinstance(value, bool) and type(value).__name__ not in ("bool_", "bool"):
+        raise TypeError(f"{name}: expected True or False, got {value!r}")
+    return bool(value)
+
+
+def check_choice(name: str, value: Any, choices: Sequence[str]) -> str:
+    """Return `value` if it is one of some words."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: expected one of {', '.join(map(repr, choices))}, got {value!r}")
+    if value not in choices:
+        raise ValueError(f"{name}: expected one of {', '.join(map(repr, choices))}, got {value!r}")
+    return value
+
+
 def check(name: str, value: Any) -> Any:
     """Check a hyperparameter as the user gives it, schedules included; return it as it is to be kept."""
     if name in FLAGS:
-        if not isinstance(value, bool) and type(value).__name__ != "bool_" and type(value).__name__ != "bool":
-            raise TypeError(f"{name}: expected True or False, got {value!r}")
-        return bool(value)
+        return check_flag(name, value)
     if name in PAIRS:
         if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != 2:
             raise TypeError(f"{name}: expected two numbers, got {value!r}")

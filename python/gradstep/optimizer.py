@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from gradstep import hyperparameters
+from gradstep import hyperparameters, state_dict
+from gradstep.averages import EMA
 from gradstep.backend import backend_of
-from gradstep.containers import Container, Forest, is_sequence
+from gradstep.containers import Array, Container, Forest
+from gradstep.group import Group, split_groups
+from gradstep.health import Health
 from gradstep.overlap import refuse_overlap
-from gradstep.states import zeros_like
+from gradstep.states import masters_of, zeros_like
 
 _living: weakref.WeakSet[Optimizer] = weakref.WeakSet()
 
@@ -28,77 +31,6 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_unlock_in_child)
 
 
-class Group(MutableMapping[str, Any]):
-    """The hyperparameters of one group of parameters: a mapping with fixed keys.
-
-    ``group["lr"] = 0.1`` checks the new value as the constructor does, and counts from the next step on.
-    Float hyperparameters may be schedules: callables of the number of calls of ``step`` made before.
-
-    Parameters
-    ----------
-    optimizer : Optimizer
-        The optimizer that it belongs to.
-    index : int
-        Its place in ``optimizer.groups``.
-    values : mapping
-        The hyperparameters by name.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import gradstep as gs
-    >>> opt = gs.SGD([{"params": np.zeros(2)}, {"params": np.zeros(3), "lr": 0.5}], lr=0.1)
-    >>> opt.groups[1]["lr"]
-    0.5
-    """
-
-    def __init__(self, optimizer: Optimizer, index: int, values: Mapping[str, Any]) -> None:
-        self._optimizer = optimizer
-        self._index = index
-        self._values = {name: hyperparameters.check(name, value) for name, value in values.items()}
-        optimizer._check(self._values)
-
-    def __getitem__(self, name: str) -> Any:
-        return self._values[name]
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        if name not in self._values:
-            raise KeyError(f"{name}: {type(self._optimizer).__name__} has {', '.join(self._values)}")
-        self._optimizer._set(((self, {**self._values, name: hyperparameters.check(name, value)}),))
-
-    def __delitem__(self, name: str) -> None:
-        raise TypeError("a group keeps all its hyperparameters")
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def __repr__(self) -> str:
-        return f"Group({self._values})"
-
-    @property
-    def scheduled(self) -> bool:
-        """Whether any hyperparameter is a schedule."""
-        return any(map(hyperparameters.is_scheduled, self._values.values()))
-
-    def at(self, calls: int) -> dict[str, Any]:
-        """Return the hyperparameters of one step, schedules asked.
-
-        Parameters
-        ----------
-        calls : int
-            Number of calls of ``step`` made before it.
-
-        Returns
-        -------
-        dict
-            Values by name.
-        """
-        return {name: hyperparameters.evaluate(name, v, calls) for name, v in self._values.items()}
-
-
 class Optimizer:
     """Base of all optimizers: updates arrays in place, one `step` at a time.
 
@@ -109,6 +41,8 @@ class Optimizer:
     ----------
     params : array, sequence of arrays, mapping of arrays, or sequence of group dicts
         Updated in place; references are kept, never copies.
+    master_weights : bool, default False
+        Keep a float32 copy of 16-bit parameters, ``state["master"]``, update that, and write it out rounded.
     **hypers : float, schedule, bool or tuple
         Hyperparameters of the rule, with their defaults; a group dict may have its own.
 
@@ -122,55 +56,241 @@ class Optimizer:
 
     rule: ClassVar[str]
 
-    def __init__(self, params: Container, **hypers: Any) -> None:
+    def __init__(self, params: Container, *, master_weights: bool = False, **hypers: Any) -> None:
         self._lock = threading.RLock()
         _living.add(self)
-        containers, settings, grouped = _split_groups(params, hypers)
-        self._forest = Forest(containers, grouped)
-        self._groups = tuple(Group(self, i, values) for i, values in enumerate(settings))
-        arrays = tuple(
-            array
-            for tree, container in zip(self._forest.trees, containers, strict=True)
-            for array in tree.flatten(container, "params")
-        )
-        labels = self._forest.labels
+        self._master_weights = hyperparameters.check_flag("master_weights", master_weights)
+        self._defaults = hypers
+        self._average: EMA | None = None
+        self._health: Health | None = None
+        self._build(*split_groups(params, hypers))
+
+    def _build(self, containers: list[Container], settings: list[dict[str, Any]], grouped: bool) -> None:
+        """Make everything that depends on the arrays; what there was of it stays if this fails."""
+        forest = Forest(containers, grouped)
+        groups = tuple(Group(self, i, values) for i, values in enumerate(settings))
+        arrays, labels = forest.arrays(containers), forest.labels
         backend = backend_of(arrays[0], "params" + labels[0])
         for array, label in zip(arrays, labels, strict=True):
             backend.check(array, "params", label)
         refuse_overlap(arrays, labels)
-        rule = self._native_rule()
-        self._states = {name: zeros_like(arrays, k) for k, name in enumerate(backend.states[rule])}
-        self._plan = backend.Plan(rule, arrays, tuple(self._states.values()), self._forest.group_of, labels)
-        self._set(tuple((group, group._values) for group in self._groups))
+        rule = self._native_rule(groups)
+        states = {name: zeros_like(arrays, k) for k, name in enumerate(backend.states[rule])}
+        masters = masters_of(arrays, len(states)) if self._master_weights else (None,) * len(arrays)
+        plan = backend.Plan(rule, arrays, tuple(states.values()), masters, forest.group_of, labels)
+        self._containers, self._forest, self._groups, self._arrays = containers, forest, groups, arrays
+        self._states, self._masters, self._plan, self._average = states, masters, plan, None
+        self._set(tuple((group, group._values) for group in groups))
 
-    def step(self, grads: Container) -> None:
-        """Update every parameter in place by one step of the rule.
+    def step(
+        self,
+        grads: Container,
+        *,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        grad_scale: float = 1.0,
+        nonfinite: str = "propagate",
+        zero_grads: bool = False,
+        average: EMA | None = None,
+        health: bool = False,
+    ) -> None:
+        r"""Update every parameter in place by one step of the rule.
+
+        Gradients are divided by `grad_scale`, clipped by their global norm, clipped by value, and enter the rule
+        with its decay; all in one pass over memory, after one that reads gradients where a norm or `nonfinite`
+        needs it.
 
         Parameters
         ----------
         grads : container of arrays
-            Gradients in a container of the same shape as `params`, each with the shape and dtype of its
-            parameter, in any memory layout. ``None`` skips an array, whose own step count then stands still.
-            A gradient that shares memory with parameters or states is copied first.
+            Gradients in a container of the same shape as `params`, each with the shape of its parameter, in any
+            memory layout. float32, bfloat16 and float16 may be mixed; otherwise the dtype is the parameter's.
+            ``None`` skips an array, whose own step count then stands still. A gradient that shares memory with
+            parameters or states is copied first.
+        clip_norm : float, optional
+            Greatest L2 norm of all gradients together: they are multiplied by
+            :math:`\min(1, c / (\lVert g \rVert + 10^{-6}))`. Infinity takes the norm and clips nothing.
+        clip_value : float, optional
+            Greatest magnitude of an element.
+        grad_scale : float, default 1.0
+            What the loss was multiplied by, above 0.
+        nonfinite : {"propagate", "skip", "raise"}
+            What happens where a gradient holds NaN or infinity: it enters the rule; nothing changes and `skipped`
+            grows; or nothing changes and a FloatingPointError is raised.
+        zero_grads : bool, default False
+            Set the gradients to zero once they are read, after a skipped step too.
+        average : EMA, optional
+            A moving average of the same parameters, updated with them unless the step is skipped.
+        health : bool, default False
+            Fill `health` with facts about each gradient and update.
 
         Raises
         ------
         TypeError
             If a container, an array type or a dtype is wrong. Nothing was changed.
         ValueError
-            If gradients are missing, too many or of the wrong shape, or a schedule returned a number out of
-            range. Nothing was changed.
+            If gradients are missing, too many or of the wrong shape, an argument or what a schedule returned is
+            out of range, or gradients to set to zero share memory. Nothing was changed.
+        FloatingPointError
+            If `nonfinite` is "raise" and a gradient is not finite. Nothing was changed.
         """
         with self._lock:
             flat = self._forest.flatten(grads, "grads")
-            if self._scheduled:
-                self._apply(self._scheduled)
-            self._plan.step(flat)
+            if (
+                clip_norm is clip_value is average is self._average is None
+                and nonfinite == "propagate"
+                and grad_scale == 1.0
+                and zero_grads is health is False
+            ):
+                if self._scheduled:
+                    self._apply(self._scheduled)
+                self._plan.step(flat)
+            else:
+                self._whole_step(
+                    flat,
+                    average,
+                    -1.0 if clip_norm is None else hyperparameters.check_float("clip_norm", "clip_norm", clip_norm),
+                    float("inf") if clip_value is None else hyperparameters.check_float("clip_value", "clip_value", clip_value),
+                    hyperparameters.check_float("grad_scale", "grad_scale", grad_scale),
+                    hyperparameters.check_choice("nonfinite", nonfinite, ("propagate", "skip", "raise")),
+                    hyperparameters.check_flag("zero_grads", zero_grads),
+                    hyperparameters.check_flag("health", health),
+                )
+
+    def _whole_step(self, flat: tuple[Array, ...], average: EMA | None, *wishes: Any) -> None:
+        decay = 0.0 if average is None else average._joins(self._arrays)
+        if average is not self._average:
+            self._plan.set_averages(() if average is None else average._averages)
+            self._average = average
+        if self._scheduled:
+            self._apply(self._scheduled)
+        applied = self._plan.step(flat, *wishes, decay)
+        if wishes[-1]:
+            self._health = Health.of(self._plan.health(), self._arrays, self._forest.labels, applied)
+        if applied and average is not None:
+            average._follow_others(flat, decay)
+
+    def add_group(self, group: Mapping[str, Any]) -> None:
+        """Add a group of parameters; those that there are keep their states, counts and hyperparameters.
+
+        From then on gradients come as one container for each group.
+
+        Parameters
+        ----------
+        group : mapping
+            A dict with the key "params" and any hyperparameters of its own; the others are those that the
+            optimizer was made with.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As at construction. Nothing was changed.
+        """
+        with self._lock:
+            if not isinstance(group, Mapping):
+                raise TypeError(f'group: expected a dict with the key "params", got {type(group).__name__}')
+            containers, settings, _ = split_groups([group], self._defaults)
+            old, counts, memory = self._plan, self._plan.counts, self._memory()
+            kept = [dict(group) for group in self._groups]
+            self._build([*self._containers, *containers], [*kept, *settings], grouped=True)
+            for name, arrays in memory.items():
+                for new, array in zip(self._memory()[name], arrays, strict=False):
+                    if array is not None:
+                        new[...] = array
+            self._plan.set_counts(old.steps, old.skipped, counts + [0] * (len(self._arrays) - len(counts)))
+
+    def refresh_master(self) -> None:
+        """Take the master weights from the parameters again, after these were edited."""
+        with self._lock:
+            for array, master in zip(self._arrays, self._masters, strict=True):
+                if master is not None:
+                    master[...] = array
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return copies of the states, the counts and the plain hyperparameters, as dicts and arrays.
+
+        Returns
+        -------
+        dict
+            "state" holds arrays in containers as `params`; schedules are left out.
+        """
+        with self._lock:
+            return state_dict.of(self)
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Copy what `state_dict` gave into the arrays, counts and hyperparameters of this optimizer.
+
+        Hyperparameters that were schedules stay as they are here.
+
+        Parameters
+        ----------
+        saved : mapping
+            Of an optimizer of the same rule, with parameters of the same names, shapes and dtypes.
+
+        Raises
+        ------
+        ValueError
+            If it is of another rule or other parameters, or damaged. Nothing was changed.
+        """
+        with self._lock:
+            state_dict.restore(self, saved)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the state, the counts and the plain hyperparameters to one ``.npz`` file.
+
+        A crash at any point leaves the old file or the new one whole.
+
+        Parameters
+        ----------
+        path : path-like
+            Name of the file.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written.
+        """
+        with self._lock:
+            state_dict.save(self, path)
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Read what `save` wrote, as `load_state_dict`.
+
+        Parameters
+        ----------
+        path : path-like
+            Name of the file.
+
+        Raises
+        ------
+        OSError
+            If it cannot be read.
+        ValueError
+            If it is damaged, or no checkpoint of such an optimizer. Nothing was changed.
+        """
+        with self._lock:
+            state_dict.load(self, path)
 
     @property
     def steps(self) -> int:
         """Number of updates applied."""
         return int(self._plan.steps)
+
+    @property
+    def skipped(self) -> int:
+        """Number of updates skipped, because a gradient was not finite."""
+        return int(self._plan.skipped)
+
+    @property
+    def grad_norm(self) -> float | None:
+        """The last global norm taken, after division by `grad_scale` and before clipping; None before any."""
+        norm: float | None = self._plan.grad_norm
+        return norm
+
+    @property
+    def health(self) -> Health | None:
+        """What the last step with ``health=True`` found; None before any."""
+        return self._health
 
     @property
     def lr(self) -> float:
@@ -190,7 +310,12 @@ class Optimizer:
     @property
     def state(self) -> Mapping[str, Container]:
         """What the rule remembers: name -> arrays in a container as `params`. The arrays are the live ones."""
-        return MappingProxyType({name: self._forest.unflatten(a) for name, a in self._states.items()})
+        return MappingProxyType({name: self._forest.unflatten(a) for name, a in self._memory().items()})
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that the state takes."""
+        return sum(a.nbytes for arrays in self._memory().values() for a in arrays if a is not None)
 
     def __repr__(self) -> str:
         hypers = ", ".join(f"{name}={value!r}" for name, value in self._groups[0].items())
@@ -201,10 +326,14 @@ class Optimizer:
             f"{type(self).__name__}: an optimizer holds references to its parameters, and no copy of it would"
         )
 
+    def _memory(self) -> dict[str, tuple[Array, ...]]:
+        masters = {"master": self._masters} if self._master_weights else {}
+        return {**self._states, **masters}
+
     def _check(self, values: Mapping[str, Any]) -> None:
         """Refuse hyperparameters that do not go together."""
 
-    def _native_rule(self) -> str:
+    def _native_rule(self, groups: tuple[Group, ...]) -> str:
         return self.rule
 
     def _set(self, changes: tuple[tuple[Group, dict[str, Any]], ...]) -> None:
@@ -221,19 +350,3 @@ class Optimizer:
         values = [hyperparameters.spread(group.at(calls)) for group in groups]
         for group, flat in zip(groups, values, strict=True):
             self._plan.set_hypers(group._index, flat)
-
-
-def _split_groups(params: Container, hypers: dict[str, Any]) -> tuple[list[Container], list[dict[str, Any]], bool]:
-    """Return each group's arrays, each group's hyperparameters, and whether the user gave groups."""
-    if not (is_sequence(params) and params and isinstance(params[0], Mapping)):
-        return [params], [hypers], False
-    containers, settings = [], []
-    for i, group in enumerate(params):
-        if not isinstance(group, Mapping) or "params" not in group:
-            raise TypeError(f'params[{i}]: expected a dict with the key "params", got {type(group).__name__}')
-        own = {name: value for name, value in group.items() if name != "params"}
-        if unknown := [name for name in own if name not in hypers]:
-            raise TypeError(f"params[{i}]: unknown hyperparameter {unknown[0]!r}; there are {', '.join(hypers)}")
-        containers.append(group["params"])
-        settings.append({**hypers, **own})
-    return containers, settings, True

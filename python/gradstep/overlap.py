@@ -46,7 +46,7 @@ def extent(array: Array, label: str) -> Extent:
     return Extent(label, low, high, start, tuple(n for n, _ in axes), tuple(s for _, s in axes), int(array.itemsize))
 
 
-def refuse_overlap(arrays: Sequence[Array], labels: Sequence[str]) -> None:
+def refuse_overlap(arrays: Sequence[Array], labels: Sequence[str], argument: str = "params") -> None:
     """Raise a ValueError if an element of one array is also one of another, or twice one of the same.
 
     Parameters
@@ -55,13 +55,15 @@ def refuse_overlap(arrays: Sequence[Array], labels: Sequence[str]) -> None:
         Of one device.
     labels : sequence of str
         What they are called in the message.
+    argument : str
+        Where they came in.
 
     Raises
     ------
     ValueError
         Naming the arrays.
     """
-    extents = [extent(a, label) for a, label in zip(arrays, labels, strict=True) if a.size]
+    extents = [extent(a, argument + label) for a, label in zip(arrays, labels, strict=True) if a.size]
     extents.sort(key=lambda e: e.low)
     cluster: list[Extent] = []
     high = 0
@@ -80,27 +82,27 @@ def _refuse_in(cluster: list[Extent]) -> None:
     if len(cluster) == 1 and cluster[0].dense:
         return
     if len(cluster) > 1 and all(e.dense for e in cluster):
-        raise ValueError(f"params{cluster[0].label} and params{cluster[1].label} share memory")
+        raise ValueError(f"{cluster[0].label} and {cluster[1].label} share memory")
     low = cluster[0].low
     unit = math.gcd(*(n for e in cluster for n in (e.itemsize, e.start - low, *e.strides)))
     marks = np.zeros((max(e.high for e in cluster) - low) // unit, dtype=bool)
     marked = 0
     for e in cluster:
         if 0 in e.strides:
-            raise ValueError(f"params{e.label}: expected elements of their own, got some that share memory")
+            raise ValueError(f"{e.label}: expected elements of their own, got some that share memory")
         view = as_strided(
             marks[(e.start - low) // unit :],
             (*e.shape, e.itemsize // unit),
             (*(s // unit for s in e.strides), 1),
         )
         if view.any():
-            raise ValueError(f"params{_partner(cluster, e)} and params{e.label} share memory")
+            raise ValueError(f"{_partner(cluster, e)} and {e.label} share memory")
         view[...] = True
         marked += view.size
         if len(cluster) == 1 and np.count_nonzero(marks) != marked:
-            raise ValueError(f"params{e.label}: expected elements of their own, got some that share memory")
+            raise ValueError(f"{e.label}: expected elements of their own, got some that share memory")
     if np.count_nonzero(marks) != marked:
-        labels = ", ".join(f"params{e.label}" for e in cluster)
+        labels = ", ".join(f"{e.label}" for e in cluster)
         raise ValueError(f"{labels}: expected elements of their own, got some that share memory")
 
 

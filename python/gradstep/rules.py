@@ -4,8 +4,10 @@ In every formula :math:`\theta` is a parameter and :math:`g` its gradient. With 
 first; a coupled ``weight_decay`` :math:`\lambda` then adds :math:`\lambda\theta` to it. Operations are rounded
 one by one in the order written, in the arrays' own dtype, so every machine gives the same bits.
 
-Arrays are float32 or float64, NumPy's own byte order, aligned and writeable; any shape and any strides. States
-have the dtype and the order of axes of their parameter. Any float hyperparameter may be a schedule: a callable
+Arrays are float32, float64, float16, bfloat16 (of ml_dtypes), complex64 or complex128, in NumPy's own byte order,
+aligned and writeable; any shape and any strides. 16-bit elements are widened to float32, updated and rounded to
+nearest even; real and imaginary part of a complex number are each a real element. States have the dtype of their
+parameter, float32 for 16-bit ones, and its order of axes. Any float hyperparameter may be a schedule: a callable
 of the number of calls of ``step`` made before (0 first).
 """
 
@@ -15,6 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gradstep.containers import Container
+from gradstep.group import Group
 from gradstep.hyperparameters import Float, is_scheduled
 from gradstep.optimizer import Optimizer
 
@@ -36,6 +39,8 @@ class GradientDescent(Optimizer):
         Coupled: :math:`g \leftarrow g + \lambda\theta`.
     maximize : bool, default False
         Go up the gradient instead of down.
+    master_weights : bool, default False
+        Keep a float32 copy of 16-bit parameters, ``state["master"]``, update that, and write it out rounded.
 
     Raises
     ------
@@ -61,9 +66,9 @@ class GradientDescent(Optimizer):
     rule = "gradient_descent"
 
     def __init__(
-        self, params: Container, *, lr: Float = 0.01, weight_decay: Float = 0.0, maximize: bool = False
+        self, params: Container, *, lr: Float = 0.01, weight_decay: Float = 0.0, maximize: bool = False, master_weights: bool = False
     ) -> None:
-        super().__init__(params, lr=lr, weight_decay=weight_decay, maximize=maximize)
+        super().__init__(params, lr=lr, weight_decay=weight_decay, maximize=maximize, master_weights=master_weights)
 
 
 class SGD(Optimizer):
@@ -93,6 +98,8 @@ class SGD(Optimizer):
         Coupled: :math:`g \leftarrow g + \lambda\theta`.
     maximize : bool, default False
         Go up the gradient instead of down.
+    master_weights : bool, default False
+        Keep a float32 copy of 16-bit parameters, ``state["master"]``, update that, and write it out rounded.
 
     Raises
     ------
@@ -131,6 +138,7 @@ class SGD(Optimizer):
         nesterov: bool = False,
         weight_decay: Float = 0.0,
         maximize: bool = False,
+        master_weights: bool = False,
     ) -> None:
         super().__init__(
             params,
@@ -140,10 +148,11 @@ class SGD(Optimizer):
             nesterov=nesterov,
             weight_decay=weight_decay,
             maximize=maximize,
+            master_weights=master_weights,
         )
 
-    def _native_rule(self) -> str:
-        self._buffered = any(group["momentum"] != 0 for group in self._groups)
+    def _native_rule(self, groups: tuple[Group, ...]) -> str:
+        self._buffered = any(group["momentum"] != 0 for group in groups)
         return self.rule if self._buffered else GradientDescent.rule
 
     def _check(self, values: Mapping[str, Any]) -> None:
@@ -177,6 +186,8 @@ class Momentum(Optimizer):
         Coupled: :math:`g \leftarrow g + \lambda\theta`.
     maximize : bool, default False
         Go up the gradient instead of down.
+    master_weights : bool, default False
+        Keep a float32 copy of 16-bit parameters, ``state["master"]``, update that, and write it out rounded.
 
     Raises
     ------
@@ -209,8 +220,9 @@ class Momentum(Optimizer):
         momentum: Float = 0.9,
         weight_decay: Float = 0.0,
         maximize: bool = False,
+        master_weights: bool = False,
     ) -> None:
-        super().__init__(params, lr=lr, momentum=momentum, weight_decay=weight_decay, maximize=maximize)
+        super().__init__(params, lr=lr, momentum=momentum, weight_decay=weight_decay, maximize=maximize, master_weights=master_weights)
 
 
 class NAG(Optimizer):
@@ -233,6 +245,8 @@ class NAG(Optimizer):
         Coupled: :math:`g \leftarrow g + \lambda\theta`.
     maximize : bool, default False
         Go up the gradient instead of down.
+    master_weights : bool, default False
+        Keep a float32 copy of 16-bit parameters, ``state["master"]``, update that, and write it out rounded.
 
     Raises
     ------
@@ -263,8 +277,9 @@ class NAG(Optimizer):
         momentum: Float = 0.9,
         weight_decay: Float = 0.0,
         maximize: bool = False,
+        master_weights: bool = False,
     ) -> None:
-        super().__init__(params, lr=lr, momentum=momentum, weight_decay=weight_decay, maximize=maximize)
+        super().__init__(params, lr=lr, momentum=momentum, weight_decay=weight_decay, maximize=maximize, master_weights=master_weights)
 
 
 class Adagrad(Optimizer):
@@ -287,6 +302,8 @@ class Adagrad(Optimizer):
         Coupled: :math:`g \leftarrow g + \lambda\theta`.
     maximize : bool, default False
         Go up the gradient instead of down.
+    master_weights : bool, default False
+        Keep a float32 copy of 16-bit parameters, ``state["master"]``, update that, and write it out rounded.
 
     Raises
     ------
@@ -318,8 +335,9 @@ class Adagrad(Optimizer):
         eps: Float = 1e-8,
         weight_decay: Float = 0.0,
         maximize: bool = False,
+        master_weights: bool = False,
     ) -> None:
-        super().__init__(params, lr=lr, eps=eps, weight_decay=weight_decay, maximize=maximize)
+        super().__init__(params, lr=lr, eps=eps, weight_decay=weight_decay, maximize=maximize, master_weights=master_weights)
 
 
 class Adam(Optimizer):
@@ -348,6 +366,8 @@ class Adam(Optimizer):
         Coupled: :math:`g \leftarrow g + \lambda\theta`.
     maximize : bool, default False
         Go up the gradient instead of down.
+    master_weights : bool, default False
+        Keep a float32 copy of 16-bit parameters, ``state["master"]``, update that, and write it out rounded.
 
     Raises
     ------
@@ -379,8 +399,9 @@ class Adam(Optimizer):
         eps: Float = 1e-8,
         weight_decay: Float = 0.0,
         maximize: bool = False,
+        master_weights: bool = False,
     ) -> None:
-        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, maximize=maximize)
+        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, maximize=maximize, master_weights=master_weights)
 
 
 class AdamW(Adam):
@@ -402,6 +423,8 @@ class AdamW(Adam):
         Decoupled, :math:`\lambda`.
     maximize : bool, default False
         Go up the gradient instead of down.
+    master_weights : bool, default False
+        Keep a float32 copy of 16-bit parameters, ``state["master"]``, update that, and write it out rounded.
 
     Raises
     ------
@@ -433,5 +456,6 @@ class AdamW(Adam):
         eps: Float = 1e-8,
         weight_decay: Float = 0.01,
         maximize: bool = False,
+        master_weights: bool = False,
     ) -> None:
-        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, maximize=maximize)
+        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, maximize=maximize, master_weights=master_weights)

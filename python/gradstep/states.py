@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -15,17 +16,32 @@ LARGE = 1 << 16  # bytes: long enough to fall out of step with itself a page on
 def zeros_like(params: Sequence[Array], index: int) -> tuple[Array, ...]:
     """Return a zero array for each parameter, dense and in its order of axes: state number `index` of a rule.
 
-    Each starts as far into a cache line as its parameter does, so that vectors of both straddle no line together.
+    16-bit parameters have states of float32. Each starts as far into a cache line as its parameter does, so that vectors of both straddle no line together.
     Large ones also start at another place of the page than the parameter and the other states: where addresses
     agree in their last 12 bits, loads wait for stores that they only seem to depend on. Measured on float32 AdamW
     in cache: 147 microseconds for 300,000 elements without this, 105 with it.
     """
-    models = [np.empty_like(p, subok=False) for p in params]  # not touched: only their strides are wanted
+    models = [np.empty_like(p, dtype=state_dtype(p), subok=False) for p in params]  # only their strides are wanted
     memory = np.zeros(sum(m.nbytes + (PAGE if m.nbytes >= LARGE else LINE) for m in models), np.uint8)
     begin, at, states = memory.ctypes.data, 0, []
     for p, model in zip(params, models, strict=True):
         period = PAGE if model.nbytes >= LARGE else LINE
-        at += (p.ctypes.data + (index + 1) * PAGE // 4 - begin - at) % period
+        home = p.ctypes.data if p.itemsize == model.itemsize else 0  # others pass through a tile, on a line
+        at += (home + (index + 1) * PAGE // 4 - begin - at) % period
         states.append(np.ndarray(model.shape, model.dtype, memory, at, model.strides))
         at += model.nbytes
     return tuple(states)
+
+
+def state_dtype(p: Array) -> np.dtype[Any]:
+    """Return the dtype of a parameter's states."""
+    return np.dtype(np.float32) if p.itemsize == 2 else p.dtype
+
+
+def masters_of(params: Sequence[Array], index: int) -> tuple[Array | None, ...]:
+    """Return a float32 copy of each 16-bit parameter, laid out as `zeros_like`; None for the others."""
+    short = [p for p in params if p.itemsize == 2]
+    copies = dict(zip(map(id, short), zeros_like(short, index), strict=True))
+    for p in short:
+        copies[id(p)][...] = p
+    return tuple(copies.get(id(p)) for p in params)

@@ -1,0 +1,212 @@
+"""Moving averages of parameters."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from gradstep import hyperparameters
+from gradstep.backend import backend_of
+from gradstep.containers import Array, Container, Forest
+from gradstep.group import split_groups
+from gradstep.overlap import refuse_overlap
+from gradstep.states import zeros_like
+
+
+class EMA:
+    r"""Exponential moving average of parameters.
+
+    .. math:: a \leftarrow d a + (1 - d) \theta
+
+    starting from the parameters as they are. ``opt.step(grads, average=ema)`` updates it in the same pass over
+    memory as the parameters; `update` does it alone, with the same bits.
+
+    Parameters
+    ----------
+    params : array, sequence of arrays, mapping of arrays, or sequence of group dicts
+        As given to the optimizer. References are kept.
+    decay : float or schedule, default 0.999
+        :math:`d`, from 0 to 1; a schedule is a callable of the number of updates made before.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As an optimizer's constructor.
+
+    References
+    ----------
+    B. T. Polyak, A. B. Juditsky, "Acceleration of stochastic approximation by averaging", SIAM Journal on Control
+    and Optimization 30, 1992.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import gradstep as gs
+    >>> w = np.array([1.0])
+    >>> opt, ema = gs.SGD(w, lr=1.0), gs.EMA(w, decay=0.5)
+    >>> opt.step(np.array([2.0]), average=ema)
+    >>> w, ema.averages
+    (array([-1.]), array([0.]))
+    >>> with ema.swapped():
+    ...     print(w)
+    [0.]
+    >>> w
+    array([-1.])
+    """
+
+    def __init__(self, params: Container, decay: hyperparameters.Float = 0.999) -> None:
+        self._lock = threading.RLock()
+        self._decay = hyperparameters.check("decay", decay)
+        containers, _, grouped = split_groups(params, None)
+        self._forest = Forest(containers, grouped)
+        self._arrays, labels = self._forest.arrays(containers), self._forest.labels
+        backend = backend_of(self._arrays[0], "params" + labels[0])
+        for array, label in zip(self._arrays, labels, strict=True):
+            backend.check(array, "params", label)
+        refuse_overlap(self._arrays, labels)
+        self._averages = zeros_like(self._arrays, 3)
+        for average, array in zip(self._averages, self._arrays, strict=True):
+            average[...] = array
+        n = len(labels)
+        self._plan = backend.Plan("average", self._averages, (), (None,) * n, [0] * n, labels)
+        self._updates = 0
+        self._aside: list[Array] | None = None
+
+    def update(self) -> None:
+        """Move the averages once towards the parameters as they are."""
+        with self._lock:
+            self._move(self._arrays, self._joins(self._arrays))
+            self._updates += 1
+
+    def swap_in(self) -> None:
+        """Write the averages into the parameters, and set those aside.
+
+        Raises
+        ------
+        ValueError
+            If the averages are in already.
+        """
+        with self._lock:
+            self._refuse_swapped()
+            aside = [array.copy() for array in self._arrays]
+            for array, average in zip(self._arrays, self._averages, strict=True):
+                array[...] = average
+            self._aside = aside
+
+    def swap_out(self) -> None:
+        """Write the parameters that were set aside back.
+
+        Raises
+        ------
+        ValueError
+            If the averages are not in.
+        """
+        with self._lock:
+            if self._aside is None:
+                raise ValueError("EMA: expected averages that were swapped in")
+            for array, kept in zip(self._arrays, self._aside, strict=True):
+                array[...] = kept
+            self._aside = None
+
+    @contextmanager
+    def swapped(self) -> Iterator[None]:
+        """Swap the averages in for a ``with`` block, and out after it.
+
+        Yields
+        ------
+        None
+            Nothing: the parameters hold the averages meanwhile.
+        """
+        self.swap_in()
+        try:
+            yield
+        finally:
+            self.swap_out()
+
+    @property
+    def averages(self) -> Container:
+        """The live averages in a container as `params`; float32 for 16-bit parameters."""
+        return self._forest.unflatten(self._averages)
+
+    @property
+    def updates(self) -> int:
+        """Number of updates made."""
+        return self._updates
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that the averages take."""
+        return sum(a.nbytes for a in self._averages)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return a copy of the averages, and the number of updates.
+
+        Returns
+        -------
+        dict
+            "averages" holds arrays in a container as `params`, "updates" the number.
+        """
+        with self._lock:
+            averages = self._forest.unflatten([a.copy() for a in self._averages])
+            return {"averages": averages, "updates": self._updates}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Copy what `state_dict` gave into this average.
+
+        Parameters
+        ----------
+        saved : mapping
+            Of an average of the same parameters.
+
+        Raises
+        ------
+        ValueError
+            If names, shapes or dtypes are others. Nothing was changed.
+        """
+        with self._lock:
+            if not isinstance(saved, Mapping) or set(saved) != {"averages", "updates"}:
+                raise ValueError("saved: expected what EMA.state_dict() gave")
+            try:
+                arrays = self._forest.flatten(saved["averages"], "saved['averages']")
+            except TypeError as e:
+                raise ValueError(str(e)) from None
+            for mine, array, label in zip(self._averages, arrays, self._forest.labels, strict=True):
+                found = getattr(array, "dtype", None), getattr(array, "shape", None)
+                if found != (mine.dtype, mine.shape):
+                    raise ValueError(f"saved['averages']{label}: expected {mine.dtype} of shape {mine.shape}")
+            updates = saved["updates"]
+            if isinstance(updates, bool) or not isinstance(updates, int) or updates < 0:
+                raise ValueError(f"saved['updates']: expected a number of at least 0, got {updates!r}")
+            for mine, array in zip(self._averages, arrays, strict=True):
+                mine[...] = array
+            self._updates = updates
+
+    def __repr__(self) -> str:
+        return f"EMA({len(self._averages)} arrays, decay={self._decay!r}, updates={self._updates})"
+
+    def __reduce__(self) -> str:
+        raise TypeError("EMA: an average holds references to its parameters, and no copy of it would")
+
+    def _refuse_swapped(self) -> None:
+        if self._aside is not None:
+            raise ValueError("EMA: expected parameters, but the averages are swapped in")
+
+    def _joins(self, arrays: Sequence[Array]) -> float:
+        """Return the decay of the next update, of these parameters."""
+        if len(arrays) != len(self._arrays) or any(a is not b for a, b in zip(arrays, self._arrays, strict=True)):
+            raise ValueError("average: expected an EMA of this optimizer's parameters, in their order")
+        self._refuse_swapped()
+        return float(hyperparameters.evaluate("decay", self._decay, self._updates))
+
+    def _follow_others(self, grads: Sequence[Array | None], decay: float) -> None:
+        """Complete an update that a step has made for the arrays that had a gradient."""
+        others = tuple(a if g is None else None for a, g in zip(self._arrays, grads, strict=True))
+        if any(a is not None for a in others):
+            self._move(others, decay)
+        self._updates += 1
+
+    def _move(self, arrays: tuple[Array | None, ...], decay: float) -> None:
+        self._plan.set_hypers(0, {"decay": decay, "weight_decay": 0.0, "maximize": False})
+        self._plan.step(arrays)
