@@ -14,8 +14,8 @@ ATTRIBUTE = {"RT01", "PR01"}
 
 
 def public():
-    for name in gs.__all__:
-        thing = getattr(gs, name)
+    for module, name in [(m, name) for m in (gs, gs.schedules, gs.plot) for name in m.__all__]:
+        thing = getattr(module, name)
         if not callable(thing):
             continue
         path = f"{thing.__module__}.{name}"

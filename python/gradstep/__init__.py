@@ -12,7 +12,7 @@ Examples
 True
 """
 
-from gradstep import _cpu
+from gradstep import _cpu, plot, schedules
 from gradstep.averages import EMA
 from gradstep.config import Config, show_config
 from gradstep.group import Group
@@ -39,6 +39,8 @@ __all__ = [
     "Optimizer",
     "__version__",
     "get_num_threads",
+    "plot",
+    "schedules",
     "set_num_threads",
     "show_config",
 ]

@@ -34,11 +34,11 @@ class ArrayHealth:
     --------
     >>> import numpy as np
     >>> import gradstep as gs
-    >>> opt = gs.SGD({"W": np.full(4, 2.0)}, lr=0.1)
+    >>> opt = gs.SGD({"W": np.full(4, 2.0)}, lr=0.5)
     >>> opt.step({"W": np.array([3.0, 0.0, 0.0, 4.0])}, health=True)
     >>> row = opt.health["W"]
     >>> row.norm, row.max_abs, row.zeros, row.update_ratio
-    (5.0, 4.0, 0.5, 0.125)
+    (5.0, 4.0, 0.5, 0.625)
     """
 
     name: str
@@ -73,7 +73,9 @@ class Health(tuple[ArrayHealth, ...]):
     __slots__ = ()
 
     @classmethod
-    def of(cls, rows: Sequence[tuple[Any, ...]], arrays: Sequence[Array], labels: Sequence[str], applied: bool) -> Health:
+    def of(
+        cls, rows: Sequence[tuple[Any, ...]], arrays: Sequence[Array], labels: Sequence[str], applied: bool
+    ) -> Health:
         """Make one of what the backend found.
 
         Parameters
@@ -116,7 +118,9 @@ class Health(tuple[ArrayHealth, ...]):
 
     def __str__(self) -> str:
         width = max((len(row.name) for row in self), default=5)
-        head = f"{'array':<{width}}  {'norm':>10} {'max abs':>10} {'zeros':>7} {'NaN':>6} {'inf':>6} {'update/weight':>13}"
+        head = (
+            f"{'array':<{width}}  {'norm':>10} {'max abs':>10} {'zeros':>7} {'NaN':>6} {'inf':>6} {'update/weight':>13}"
+        )
         rows = (
             f"{row.name:<{width}}  {row.norm:>10.3g} {row.max_abs:>10.3g} {row.zeros:>7.1%} "
             f"{row.nans:>6} {row.infs:>6} {row.update_ratio:>13.3g}"

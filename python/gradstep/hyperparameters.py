@@ -9,14 +9,14 @@ from typing import Any, TypeAlias
 
 Schedule: TypeAlias = Callable[[int], float]
 Float: TypeAlias = float | Schedule
+Range: TypeAlias = tuple[Callable[[float], bool], str]  # as a test and in words
 
-# The range of each float, as a test and in words. Those of a pair are written one by one.
-NON_NEGATIVE = (lambda x: 0 <= x < math.inf, "a finite number of at least 0")
-FRACTION = (lambda x: 0 <= x < 1, "a number from 0 up to, but not, 1")
-SHARE = (lambda x: 0 <= x <= 1, "a number from 0 to 1")
-LIMIT = (lambda x: x >= 0, "a number of at least 0")
-POSITIVE = (lambda x: 0 < x < math.inf, "a finite number above 0")
-FLOATS: dict[str, tuple[Callable[[float], bool], str]] = {
+NON_NEGATIVE: Range = (lambda x: 0 <= x < math.inf, "a finite number of at least 0")
+FRACTION: Range = (lambda x: 0 <= x < 1, "a number from 0 up to, but not, 1")
+SHARE: Range = (lambda x: 0 <= x <= 1, "a number from 0 to 1")
+LIMIT: Range = (lambda x: x >= 0, "a number of at least 0")
+POSITIVE: Range = (lambda x: 0 < x < math.inf, "a finite number above 0")
+FLOATS: dict[str, Range] = {  # those of a pair are written one by one
     "lr": NON_NEGATIVE,
     "momentum": NON_NEGATIVE,
     "dampening": NON_NEGATIVE,
@@ -25,25 +25,25 @@ FLOATS: dict[str, tuple[Callable[[float], bool], str]] = {
     "beta1": FRACTION,
     "beta2": FRACTION,
     "decay": SHARE,
-    "clip_norm": LIMIT,
-    "clip_value": LIMIT,
-    "grad_scale": POSITIVE,
 }
 PAIRS = {"betas": ("beta1", "beta2")}
 FLAGS = ("nesterov", "maximize")
 
 
-def check_float(label: str, name: str, value: Any, origin: str = "got") -> float:
-    """Return `value` as a float in the range of hyperparameter `name`, or raise an error that says `label`."""
-    accepts, words = FLOATS[name]
+def check_float(label: str, within: Range, value: Any, origin: str = "got") -> float:
+    """Return `value` as a float in its range, or raise an error that says `label`."""
+    accepts, words = within
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         item = getattr(value, "item", None)  # a 0-d array stands for its number
         if item is None or getattr(value, "ndim", None) != 0 or not isinstance(item(), float):
             raise TypeError(f"{label}: expected {words}, {origin} {value!r}")
         value = item()
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number beyond all floats
+        number = math.inf
     if not accepts(number):
-        raise ValueError(f"{label}: expected {words}, {origin} {number!r}")
+        raise ValueError(f"{label}: expected {words}, {origin} {value!r}")
     return number
 
 
@@ -70,12 +70,13 @@ def check(name: str, value: Any) -> Any:
     if name in PAIRS:
         if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != 2:
             raise TypeError(f"{name}: expected two numbers, got {value!r}")
-        return tuple(_check_one(f"{name}[{i}]", part, value[i]) for i, part in enumerate(PAIRS[name]))
-    return _check_one(name, name, value)
+        return tuple(check_one(f"{name}[{i}]", FLOATS[part], value[i]) for i, part in enumerate(PAIRS[name]))
+    return check_one(name, FLOATS[name], value)
 
 
-def _check_one(label: str, name: str, value: Any) -> Float:
-    return value if callable(value) else check_float(label, name, value)
+def check_one(label: str, within: Range, value: Any) -> Float:
+    """Return `value` if it is a schedule, else as `check_float` does."""
+    return value if callable(value) else check_float(label, within, value)
 
 
 def is_scheduled(value: Any) -> bool:
@@ -87,14 +88,15 @@ def evaluate(name: str, value: Any, calls: int) -> Any:
     """Return the value for the step before which `calls` calls were made."""
     if isinstance(value, tuple):
         parts = PAIRS[name]
-        return tuple(_ask(f"{name}[{i}]", part, value[i], calls) for i, part in enumerate(parts))
-    return _ask(name, name, value, calls) if callable(value) else value
+        return tuple(ask(f"{name}[{i}]", FLOATS[part], value[i], calls) for i, part in enumerate(parts))
+    return ask(name, FLOATS[name], value, calls) if callable(value) else value
 
 
-def _ask(label: str, name: str, value: Float, calls: int) -> float:
+def ask(label: str, within: Range, value: Float, calls: int) -> float:
+    """Return the number that `value` is, or that it returns, if it is a schedule, checked."""
     if not callable(value):
         return value
-    return check_float(label, name, value(calls), f"the schedule returned for call {calls}:")
+    return check_float(label, within, value(calls), f"the schedule returned for call {calls}:")
 
 
 def spread(values: Mapping[str, Any]) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import weakref
@@ -15,6 +16,7 @@ from gradstep.backend import backend_of
 from gradstep.containers import Array, Container, Forest
 from gradstep.group import Group, split_groups
 from gradstep.health import Health
+from gradstep.hyperparameters import LIMIT, POSITIVE, check_choice, check_flag, check_float
 from gradstep.overlap import refuse_overlap
 from gradstep.states import masters_of, zeros_like
 
@@ -59,7 +61,7 @@ class Optimizer:
     def __init__(self, params: Container, *, master_weights: bool = False, **hypers: Any) -> None:
         self._lock = threading.RLock()
         _living.add(self)
-        self._master_weights = hyperparameters.check_flag("master_weights", master_weights)
+        self._master_weights = check_flag("master_weights", master_weights)
         self._defaults = hypers
         self._average: EMA | None = None
         self._health: Health | None = None
@@ -149,12 +151,12 @@ class Optimizer:
                 self._whole_step(
                     flat,
                     average,
-                    -1.0 if clip_norm is None else hyperparameters.check_float("clip_norm", "clip_norm", clip_norm),
-                    float("inf") if clip_value is None else hyperparameters.check_float("clip_value", "clip_value", clip_value),
-                    hyperparameters.check_float("grad_scale", "grad_scale", grad_scale),
-                    hyperparameters.check_choice("nonfinite", nonfinite, ("propagate", "skip", "raise")),
-                    hyperparameters.check_flag("zero_grads", zero_grads),
-                    hyperparameters.check_flag("health", health),
+                    -1.0 if clip_norm is None else check_float("clip_norm", LIMIT, clip_norm),
+                    math.inf if clip_value is None else check_float("clip_value", LIMIT, clip_value),
+                    check_float("grad_scale", POSITIVE, grad_scale),
+                    check_choice("nonfinite", nonfinite, ("propagate", "skip", "raise")),
+                    check_flag("zero_grads", zero_grads),
+                    check_flag("health", health),
                 )
 
     def _whole_step(self, flat: tuple[Array, ...], average: EMA | None, *wishes: Any) -> None:

@@ -66,7 +66,13 @@ class GradientDescent(Optimizer):
     rule = "gradient_descent"
 
     def __init__(
-        self, params: Container, *, lr: Float = 0.01, weight_decay: Float = 0.0, maximize: bool = False, master_weights: bool = False
+        self,
+        params: Container,
+        *,
+        lr: Float = 0.01,
+        weight_decay: Float = 0.0,
+        maximize: bool = False,
+        master_weights: bool = False,
     ) -> None:
         super().__init__(params, lr=lr, weight_decay=weight_decay, maximize=maximize, master_weights=master_weights)
 
@@ -222,7 +228,14 @@ class Momentum(Optimizer):
         maximize: bool = False,
         master_weights: bool = False,
     ) -> None:
-        super().__init__(params, lr=lr, momentum=momentum, weight_decay=weight_decay, maximize=maximize, master_weights=master_weights)
+        super().__init__(
+            params,
+            lr=lr,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            maximize=maximize,
+            master_weights=master_weights,
+        )
 
 
 class NAG(Optimizer):
@@ -279,7 +292,14 @@ class NAG(Optimizer):
         maximize: bool = False,
         master_weights: bool = False,
     ) -> None:
-        super().__init__(params, lr=lr, momentum=momentum, weight_decay=weight_decay, maximize=maximize, master_weights=master_weights)
+        super().__init__(
+            params,
+            lr=lr,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            maximize=maximize,
+            master_weights=master_weights,
+        )
 
 
 class Adagrad(Optimizer):
@@ -337,7 +357,9 @@ class Adagrad(Optimizer):
         maximize: bool = False,
         master_weights: bool = False,
     ) -> None:
-        super().__init__(params, lr=lr, eps=eps, weight_decay=weight_decay, maximize=maximize, master_weights=master_weights)
+        super().__init__(
+            params, lr=lr, eps=eps, weight_decay=weight_decay, maximize=maximize, master_weights=master_weights
+        )
 
 
 class Adam(Optimizer):
@@ -401,7 +423,15 @@ class Adam(Optimizer):
         maximize: bool = False,
         master_weights: bool = False,
     ) -> None:
-        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, maximize=maximize, master_weights=master_weights)
+        super().__init__(
+            params,
+            lr=lr,
+            betas=betas,
+            eps=eps,
+            weight_decay=weight_decay,
+            maximize=maximize,
+            master_weights=master_weights,
+        )
 
 
 class AdamW(Adam):
@@ -458,4 +488,12 @@ class AdamW(Adam):
         maximize: bool = False,
         master_weights: bool = False,
     ) -> None:
-        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, maximize=maximize, master_weights=master_weights)
+        super().__init__(
+            params,
+            lr=lr,
+            betas=betas,
+            eps=eps,
+            weight_decay=weight_decay,
+            maximize=maximize,
+            master_weights=master_weights,
+        )

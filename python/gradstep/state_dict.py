@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from gradstep import checkpoint
+from gradstep import checkpoint, hyperparameters
 from gradstep.containers import Array, Container
 
 if TYPE_CHECKING:
@@ -37,9 +37,7 @@ def restore(opt: Optimizer, saved: Mapping[str, Any]) -> None:
 
 def save(opt: Optimizer, path: str | os.PathLike[str]) -> None:
     """Write an optimizer's state dict to a file."""
-    arrays = {
-        f"{name}/{i}": a for name, flat in opt._memory().items() for i, a in enumerate(flat) if a is not None
-    }
+    arrays = {f"{name}/{i}": a for name, flat in opt._memory().items() for i, a in enumerate(flat) if a is not None}
     checkpoint.write(path, _facts(opt), arrays)
 
 
@@ -150,8 +148,6 @@ def _count(name: str, value: Any) -> int:
 
 
 def _hypers(group: Mapping[str, Any], saved: Any, index: int) -> dict[str, Any]:
-    from gradstep import hyperparameters
-
     if not isinstance(saved, Mapping) or set(saved) != set(group):
         raise ValueError(f"groups[{index}]: expected {', '.join(group)}, got {saved!r}")
     values = {}
