@@ -13,8 +13,10 @@
 #include <numeric>
 #include <optional>
 #include <ranges>
+#include <span>
 #include <stdexcept>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -82,6 +84,10 @@ struct Norm {
 
   double value() const { return root * unit; }
 };
+
+// Number of the array, norm of its gradient, greatest magnitude, zeros, NaN, infinities, and the norms of the
+// update and of the parameter.
+using Health = std::tuple<std::size_t, double, double, std::int64_t, std::int64_t, std::int64_t, double, double>;
 
 class Plan {
  public:
@@ -175,25 +181,10 @@ class Plan {
     for (std::size_t i = 0; i < slots_.size(); ++i) slots_[i].steps = counts[i];
   }
 
-  // What the last step with health found: for each array that had a gradient its number, the gradient's
-  // norm, greatest magnitude, zeros, NaN and infinities, and the norms of the update and of the parameter.
-  py::list health() const {
-    py::list rows;
-    for (std::size_t k = 0; k < health_.size(); ++k) {
-      const Health& h = health_[k];
-      rows.append(py::make_tuple(h.slot, h.norm, h.max_abs, h.zeros, h.nans, h.infs, h.update, h.weight));
-    }
-    return rows;
-  }
+  // What the last step with health found of each array that had a gradient.
+  std::vector<Health> health() const { return health_; }
 
  private:
-  struct Health {
-    std::size_t slot;
-    double norm, max_abs;
-    std::int64_t zeros, nans, infs;
-    double update, weight;
-  };
-
   const RuleInfo& rule_info() const { return rules()[rule_]; }
 
   static int index_of(const std::string& name) {
@@ -399,17 +390,18 @@ class Plan {
     health_.clear();
     for (std::size_t k = 0; k < tensors_.size(); ++k) {
       const Tensor& t = tensors_[k];
-      Health h{active_[k], std::sqrt(sum_sq(t.first_chunk, t.chunks())) * norm.unit / grad_scale, 0, 0, 0, 0, 0, 0};
-      for (std::int64_t c = t.first_chunk; c < t.first_chunk + t.chunks(); ++c) {
-        const Chunk& chunk = survey_[c];
-        if (!(chunk.max_abs <= h.max_abs)) h.max_abs = chunk.max_abs;
-        h.zeros += chunk.zeros, h.nans += chunk.nans, h.infs += chunk.infs;
+      double max_abs = 0;
+      std::int64_t zeros = 0, nans = 0, infs = 0;
+      for (const Chunk& chunk : std::span(survey_).subspan(t.first_chunk, t.chunks())) {
+        if (!(chunk.max_abs <= max_abs)) max_abs = chunk.max_abs;
+        zeros += chunk.zeros, nans += chunk.nans, infs += chunk.infs;
       }
-      h.max_abs /= grad_scale;
+      double update = 0, weight = 0;
       for (std::int64_t tile = t.first_tile; applied && tile < t.first_tile + t.tiles; ++tile)
-        h.update += changes_[tile].update_sq, h.weight += changes_[tile].p_sq;
-      h.update = std::sqrt(h.update), h.weight = std::sqrt(h.weight);
-      health_.push_back(h);
+        update += changes_[tile].update_sq, weight += changes_[tile].p_sq;
+      const double gradient = std::sqrt(sum_sq(t.first_chunk, t.chunks())) * norm.unit;
+      health_.emplace_back(active_[k], gradient / grad_scale, max_abs / grad_scale, zeros, nans, infs,
+                           std::sqrt(update), std::sqrt(weight));
     }
   }
 

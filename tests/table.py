@@ -3,6 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+import ml_dtypes
+import numpy as np
+
 import gradstep as gs
 import reference
 from gradstep import _cpu
@@ -45,3 +48,11 @@ ISAS = _cpu.isas_supported()
 LAYERS = ["pool", "openmp"]
 THREADS = [1, 2, 3]
 DTYPES = ["float32", "float64"]
+FORMATS = ["float32", "float64", "bfloat16", "float16", "complex64", "complex128"]
+SHORT = ["bfloat16", "float16"]
+PAIRS = [(p, g) for p in ["float32", *SHORT] for g in ["float32", *SHORT]]
+PAIRS += [(f, f) for f in ("float64", "complex64", "complex128")]
+
+
+def dtype_of(name):
+    return np.dtype(ml_dtypes.bfloat16) if name == "bfloat16" else np.dtype(name)

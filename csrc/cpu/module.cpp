@@ -1,6 +1,8 @@
 // The Python module gradstep._cpu.
 #include <pybind11/complex.h>
 
+#include <atomic>
+
 #include "../bind.h"
 #include "cpu.h"
 #include "team.h"
@@ -44,11 +46,12 @@ static Format format_of(py::handle array, const Label& label) {
 
 // NumPy shares one descriptor among most arrays of a type: those met before need no looking into.
 static Format known_format(py::handle array, PyObject* descr, const Label& label) {
-  static PyObject* known[std::size(formats)];
+  static std::atomic<PyObject*> known[std::size(formats)];
   for (std::size_t k = 0; k < std::size(formats); ++k)
-    if (descr == known[k]) return Format(k);
+    if (descr == known[k].load(std::memory_order_relaxed)) return Format(k);
   const Format format = format_of(array, label);
-  if (!known[int(format)]) Py_INCREF(known[int(format)] = descr);
+  PyObject* none = nullptr;
+  if (known[int(format)].compare_exchange_strong(none, descr)) Py_INCREF(descr);
   return format;
 }
 

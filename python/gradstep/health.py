@@ -118,9 +118,8 @@ class Health(tuple[ArrayHealth, ...]):
 
     def __str__(self) -> str:
         width = max((len(row.name) for row in self), default=5)
-        head = (
-            f"{'array':<{width}}  {'norm':>10} {'max abs':>10} {'zeros':>7} {'NaN':>6} {'inf':>6} {'update/weight':>13}"
-        )
+        titles = ("norm", 10), ("max abs", 10), ("zeros", 7), ("NaN", 6), ("inf", 6), ("update/weight", 13)
+        head = " ".join([f"{'array':<{width}} ", *(f"{title:>{w}}" for title, w in titles)])
         rows = (
             f"{row.name:<{width}}  {row.norm:>10.3g} {row.max_abs:>10.3g} {row.zeros:>7.1%} "
             f"{row.nans:>6} {row.infs:>6} {row.update_ratio:>13.3g}"

@@ -43,7 +43,7 @@ def check_float(label: str, within: Range, value: Any, origin: str = "got") -> f
     except OverflowError:  # a whole number beyond all floats
         number = math.inf
     if not accepts(number):
-        raise ValueError(f"{label}: expected {words}, {origin} {value!r}")
+        raise ValueError(f"{label}: expected {words}, {origin} {number!r}")
     return number
 
 

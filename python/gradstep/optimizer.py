@@ -139,10 +139,14 @@ class Optimizer:
         with self._lock:
             flat = self._forest.flatten(grads, "grads")
             if (
-                clip_norm is clip_value is average is self._average is None
+                clip_norm is None
+                and clip_value is None
+                and average is None
+                and self._average is None
                 and nonfinite == "propagate"
                 and grad_scale == 1.0
-                and zero_grads is health is False
+                and zero_grads is False
+                and health is False
             ):
                 if self._scheduled:
                     self._apply(self._scheduled)

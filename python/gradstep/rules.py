@@ -74,7 +74,13 @@ class GradientDescent(Optimizer):
         maximize: bool = False,
         master_weights: bool = False,
     ) -> None:
-        super().__init__(params, lr=lr, weight_decay=weight_decay, maximize=maximize, master_weights=master_weights)
+        super().__init__(
+            params,
+            lr=lr,
+            weight_decay=weight_decay,
+            maximize=maximize,
+            master_weights=master_weights,
+        )
 
 
 class SGD(Optimizer):

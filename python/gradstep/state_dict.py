@@ -110,7 +110,7 @@ def _restore(opt: Optimizer, facts: Mapping[str, Any], state: Mapping[str, tuple
     groups = facts.get("groups")
     if not isinstance(groups, list) or len(groups) != len(mine["groups"]):
         raise ValueError(f"groups: expected {len(mine['groups'])}, got {groups!r}")
-    changes = tuple((group, _hypers(group, saved, i)) for i, (group, saved) in enumerate(zip(opt._groups, groups)))
+    changes = tuple((group, _hypers(group, groups[i], i)) for i, group in enumerate(opt._groups))
     memory = opt._memory()
     _check_state(memory, state, opt._forest.labels)
 

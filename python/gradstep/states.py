@@ -16,7 +16,8 @@ LARGE = 1 << 16  # bytes: long enough to fall out of step with itself a page on
 def zeros_like(params: Sequence[Array], index: int) -> tuple[Array, ...]:
     """Return a zero array for each parameter, dense and in its order of axes: state number `index` of a rule.
 
-    16-bit parameters have states of float32. Each starts as far into a cache line as its parameter does, so that vectors of both straddle no line together.
+    16-bit parameters have states of float32. Each starts as far into a cache line as its parameter does, so that
+    vectors of both straddle no line together.
     Large ones also start at another place of the page than the parameter and the other states: where addresses
     agree in their last 12 bits, loads wait for stores that they only seem to depend on. Measured on float32 AdamW
     in cache: 147 microseconds for 300,000 elements without this, 105 with it.
