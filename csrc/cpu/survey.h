@@ -23,19 +23,6 @@ const T* gradients(const Tensor& t, int64_t at, int64_t n, T* tile) {
   return tile;
 }
 
-// As integers, magnitudes come in the same order, infinity above all numbers and NaN above infinity.
-template <class T>
-double largest(int64_t n, const T* g) {
-  using Word = decltype(bits(T()));
-  Word most = 0;
-#pragma omp simd reduction(max : most)
-  for (int64_t i = 0; i < n; ++i) {
-    const Word magnitude = bits(g[i]) << 1;
-    most = magnitude > most ? magnitude : most;
-  }
-  return double(__builtin_bit_cast(T, most >> 1));
-}
-
 template <class T>
 void count(int64_t n, const T* g, Chunk& chunk) {
   std::int32_t zeros = 0, nans = 0, infs = 0;
@@ -46,6 +33,22 @@ void count(int64_t n, const T* g, Chunk& chunk) {
     infs += __builtin_fabs(double(g[i])) == __builtin_inf();
   }
   chunk.zeros = zeros, chunk.nans = nans, chunk.infs = infs;
+}
+
+// The greatest magnitude; NaN if there is one. x - x is zero for numbers, NaN for all else.
+template <class T>
+double largest(int64_t n, const T* g) {
+  T most = 0, odd = 0;
+#pragma omp simd reduction(max : most) reduction(+ : odd)
+  for (int64_t i = 0; i < n; ++i) {
+    const T magnitude = T(__builtin_fabs(double(g[i])));
+    most = magnitude > most ? magnitude : most;
+    odd += g[i] - g[i];
+  }
+  if (odd == 0) return most;
+  Chunk chunk;
+  count(n, g, chunk);
+  return chunk.nans ? __builtin_nan("") : __builtin_inf();
 }
 
 template <class T>
