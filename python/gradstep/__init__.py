@@ -12,11 +12,13 @@ Examples
 True
 """
 
-from gradstep import _cpu, plot, schedules
+from gradstep import _cpu, convert, kernels, plot, schedules
 from gradstep.averages import EMA
 from gradstep.config import Config, show_config
+from gradstep.footprint import memory
 from gradstep.group import Group
 from gradstep.health import ArrayHealth, Health
+from gradstep.loss_scaler import LossScaler
 from gradstep.optimizer import Optimizer
 from gradstep.rules import NAG, SGD, Adagrad, Adam, AdamW, GradientDescent, Momentum
 from gradstep.threads import get_num_threads, set_num_threads
@@ -35,10 +37,14 @@ __all__ = [
     "GradientDescent",
     "Group",
     "Health",
+    "LossScaler",
     "Momentum",
     "Optimizer",
     "__version__",
+    "convert",
     "get_num_threads",
+    "kernels",
+    "memory",
     "plot",
     "schedules",
     "set_num_threads",

@@ -336,7 +336,8 @@ class Optimizer:
         masters = {"master": self._masters} if self._master_weights else {}
         return {**self._states, **masters}
 
-    def _check(self, values: Mapping[str, Any]) -> None:
+    @staticmethod
+    def _check(values: Mapping[str, Any]) -> None:
         """Refuse hyperparameters that do not go together."""
 
     def _native_rule(self, groups: tuple[Group, ...]) -> str:

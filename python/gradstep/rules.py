@@ -18,7 +18,7 @@ from typing import Any
 
 from gradstep.containers import Container
 from gradstep.group import Group
-from gradstep.hyperparameters import Float, is_scheduled
+from gradstep.hyperparameters import Float
 from gradstep.optimizer import Optimizer
 
 Betas = tuple[Float, Float]
@@ -167,15 +167,19 @@ class SGD(Optimizer):
         self._buffered = any(group["momentum"] != 0 for group in groups)
         return self.rule if self._buffered else GradientDescent.rule
 
-    def _check(self, values: Mapping[str, Any]) -> None:
+    @staticmethod
+    def _check(values: Mapping[str, Any]) -> None:
         momentum, dampening = values["momentum"], values["dampening"]
         if values["nesterov"] and (momentum == 0 or dampening != 0):
             raise ValueError(
                 "nesterov: expected momentum above 0 and no dampening, "
                 f"got momentum={momentum!r}, dampening={dampening!r}"
             )
-        if (is_scheduled(momentum) or momentum != 0) and not getattr(self, "_buffered", True):
+
+    def _set(self, changes: tuple[tuple[Group, dict[str, Any]], ...]) -> None:
+        if not self._buffered and any(values["momentum"] != 0 for _, values in changes):
             raise ValueError("momentum: expected 0, since the optimizer was made without it and keeps no buffer")
+        super()._set(changes)
 
 
 class Momentum(Optimizer):

@@ -112,13 +112,13 @@ def _restore(opt: Optimizer, facts: Mapping[str, Any], state: Mapping[str, tuple
         raise ValueError(f"groups: expected {len(mine['groups'])}, got {groups!r}")
     changes = tuple((group, _hypers(group, groups[i], i)) for i, group in enumerate(opt._groups))
     memory = opt._memory()
-    _check_state(memory, state, opt._forest.labels)
+    _check_state(memory, state, opt._forest.labels, counts)
 
     opt._set(changes)  # may refuse hyperparameters that do not go together; the rest cannot fail
     for name, arrays in memory.items():
         for array, new in zip(arrays, state[name], strict=True):
             if array is not None:
-                array[...] = new
+                array[...] = 0 if new is None else new
     opt._plan.set_counts(steps, skipped, counts)
 
 
@@ -127,7 +127,8 @@ def _check_params(mine: list[Any], saved: Any) -> None:
         found = len(saved) if isinstance(saved, list) else repr(saved)
         raise ValueError(f"params: expected {len(mine)} arrays, got {found}")
     for here, there in zip(mine, saved, strict=True):
-        if not isinstance(there, (list, tuple)) or len(there) != 3 or here != [*there[:2], _listed(there[2])]:
+        known = isinstance(there, (list, tuple)) and len(there) == 3 and there[0] == here[0]
+        if not known or (there[1:] != [None, None] and here[1:] != [there[1], _listed(there[2])]):
             raise ValueError(f"params{here[0]}: expected {here[1]} of shape {tuple(here[2])}, got {_told(there)}")
 
 
@@ -170,11 +171,14 @@ def _check_state(
     memory: Mapping[str, tuple[Array | None, ...]],
     state: Mapping[str, tuple[Array | None, ...]],
     labels: tuple[str, ...],
+    counts: list[int],
 ) -> None:
     if set(state) != set(memory):
         raise ValueError(f"state: expected {', '.join(memory) or 'none'}, got {', '.join(map(str, state)) or 'none'}")
     for name, arrays in memory.items():
-        for array, new, label in zip(arrays, state[name], labels, strict=True):
+        for array, new, label, count in zip(arrays, state[name], labels, counts, strict=True):
+            if new is None and not count and name != "master":
+                continue  # not stepped yet
             if (array is None) != (new is None):
                 raise ValueError(f"state[{name!r}]{label}: expected {'none' if array is None else 'an array'}")
             if array is None:
