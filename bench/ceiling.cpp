@@ -22,7 +22,8 @@ static void sweep(float* const* arrays, std::int64_t begin, std::int64_t end) {
 template <int written, int streams>
 static void share(float* const* a, std::int64_t n, int threads) {
   std::vector<std::thread> team;
-  for (int t = 1; t < threads; ++t) team.emplace_back(sweep<written, streams>, a, n * t / threads, n * (t + 1) / threads);
+  for (int t = 1; t < threads; ++t)
+    team.emplace_back(sweep<written, streams>, a, n * t / threads, n * (t + 1) / threads);
   sweep<written, streams>(a, 0, n / threads);
   for (auto& thread : team) thread.join();
 }

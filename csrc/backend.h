@@ -29,9 +29,9 @@ struct Tensor {
   std::int64_t n;
   std::int64_t step;  // updates of this array, the present one included
   const Hyper* hyper;
-  const Layout* layout;             // null where p, g and s are each one run of n elements
-  std::int64_t first_tile, tiles;   // counted through all tensors of the call
-  std::int64_t first_chunk;         // likewise
+  const Layout* layout;            // null where p, g and s are each one run of n elements
+  std::int64_t first_tile, tiles;  // counted through all tensors of the call
+  std::int64_t first_chunk;        // likewise
 
   std::int64_t chunks() const { return (n + tile_elements - 1) / tile_elements; }
 };
@@ -71,8 +71,8 @@ void update(int rule, std::span<const Tensor> tensors, const Extras& extras);
 // Reads all gradients, each times `scale`. Counts of zeros, NaN and infinities are taken where `counted`.
 void survey(std::span<const Tensor> tensors, double scale, bool counted, Chunk* chunks);
 
-// Sums runs as long as a tile, then their sums likewise, until one is left: the same order everywhere. What is
-// in `terms` is lost.
+// Sums runs as long as a tile, then their sums likewise, until one is left: the same order everywhere. What
+// is in `terms` is lost.
 double sum(std::span<double> terms);
 
 }  // namespace gradstep

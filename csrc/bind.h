@@ -41,6 +41,13 @@ View read(py::handle array, const Label& label);
 // The array itself, or one made of it where it is a scalar of this backend's.
 py::object as_array(py::handle x);
 
+// Whether an array that was read before may still be written to.
+bool writeable(py::handle array);
+
+[[noreturn]] inline void refuse_read_only(const Label& label) {
+  throw py::value_error(label.text() + ": expected a writeable array, got a read-only one");
+}
+
 inline std::string type_name(py::handle x) {
   const py::handle type = py::type::handle_of(x);
   const std::string module = py::str(type.attr("__module__")), name = py::str(type.attr("__qualname__"));
@@ -87,21 +94,25 @@ struct Norm {
 
 // Number of the array, norm of its gradient, greatest magnitude, zeros, NaN, infinities, and the norms of the
 // update and of the parameter.
-using Health = std::tuple<std::size_t, double, double, std::int64_t, std::int64_t, std::int64_t, double, double>;
+using Health =
+    std::tuple<std::size_t, double, double, std::int64_t, std::int64_t, std::int64_t, double, double>;
 
 class Plan {
  public:
   // `states` holds a tuple of arrays for each state of the rule, `masters` an array or None for each
-  // parameter, `groups` the number of each array's group, `keys` what each array is called in messages.
+  // parameter, `groups` the number of each array's group, `keys` what each array is called in messages, and
+  // `arguments` where parameters, gradients and each state came in.
   Plan(const std::string& rule, py::tuple params, py::tuple states, py::tuple masters,
-       const std::vector<int>& groups, py::tuple keys)
+       const std::vector<int>& groups, py::tuple keys, std::vector<std::string> arguments)
       : rule_(index_of(rule)),
+        arguments_(std::move(arguments)),
         params_(std::move(params)),
         states_(std::move(states)),
         masters_(std::move(masters)),
         keys_(std::move(keys)) {
     if (groups.size() != params_.size() || keys_.size() != params_.size() ||
-        masters_.size() != params_.size() || states_.size() != rule_info().states.size())
+        masters_.size() != params_.size() || states_.size() != rule_info().states.size() ||
+        arguments_.size() != 2 + states_.size())
       throw py::value_error("a plan needs a group, a key and a master of each array, and its rule's states");
     if (std::ranges::any_of(groups, [](int group) { return group < 0; }))
       throw py::value_error("groups are counted from 0");
@@ -193,8 +204,10 @@ class Plan {
     throw py::value_error("no rule is named " + name);
   }
 
+  Label label(std::size_t argument, std::size_t i) const { return {arguments_[argument].c_str(), keys_[i]}; }
+
   void fill(Slot& slot, std::size_t i, int group) {
-    slot.p = read(params_[i], {"params", keys_[i]});
+    slot.p = read(params_[i], label(0, i));
     slot.extents.assign(slot.p.shape, slot.p.shape + slot.p.dims);
     slot.extents.insert(slot.extents.end(), slot.p.strides, slot.p.strides + slot.p.dims);
     slot.p.shape = slot.extents.data(), slot.p.strides = slot.extents.data() + slot.p.dims;
@@ -203,7 +216,7 @@ class Plan {
     slot.group = group;
     memory_.add(Ranges::of(slot.p));
     for (std::size_t k = 0; k < states_.size(); ++k)
-      slot.s[k] = companion(py::tuple(states_[k])[i], slot, {"state", keys_[i]});
+      slot.s[k] = companion(py::tuple(states_[k])[i], slot, label(2 + k, i));
     if (const py::object master = masters_[i]; !master.is_none()) {
       if (!is_short(info(slot.p.format).storage))
         throw py::value_error("only 16-bit parameters have master weights");
@@ -238,7 +251,8 @@ class Plan {
   }
 
   void add(Slot& slot, py::handle grad, std::size_t i, std::vector<py::object>& held, bool zero) {
-    const Label label{"grads", keys_[i]};
+    const Label label = this->label(1, i);
+    if (!writeable(params_[i])) refuse_read_only(this->label(0, i));
     if (const py::object array = as_array(grad); !array.is(grad)) {
       held.push_back(array);
       grad = array;
@@ -248,7 +262,8 @@ class Plan {
     if (state_format(g.format) != state_format(slot.p.format) || !g.same_shape(slot.p))
       refuse(slot, grad, label);
     if (zero && !g.writeable)
-      throw py::value_error(label.text() + ": expected a writeable array to set to zero, got a read-only one");
+      throw py::value_error(label.text() +
+                            ": expected a writeable array to set to zero, got a read-only one");
     if (slot.n == 0) return;
     if (const Ranges::Range range = Ranges::of(g); range == slot.apart) {
       // where this gradient lay before
@@ -307,7 +322,7 @@ class Plan {
     for (std::size_t i = 0; i < slots_.size(); ++i) {
       const py::handle grad = PyTuple_GET_ITEM(grads.ptr(), i);
       if (grad.is_none()) continue;
-      const View g = read(grad, {"grads", keys_[i]});
+      const View g = read(grad, label(1, i));
       suspect |= !g.dense(true) && !g.dense(false);
       ranges.add(Ranges::of(g));
     }
@@ -362,7 +377,8 @@ class Plan {
   // Squares of doubles may leave the range of doubles; then all is done again in another unit.
   Norm norm_of(bool finite) {
     Norm norm{sum_sq(0, chunks_), 1};
-    const bool doubles = std::ranges::any_of(tensors_, [](const Tensor& t) { return is_double(t.g_storage); });
+    const bool doubles =
+        std::ranges::any_of(tensors_, [](const Tensor& t) { return is_double(t.g_storage); });
     if (doubles && finite && !(norm.root > 1e-280 && norm.root < 1e280)) {
       norm.unit = norm.root < 1 ? 0x1p-600 : 0x1p600;
       survey(tensors_, 1 / norm.unit, false, survey_.data());
@@ -409,16 +425,17 @@ class Plan {
     for (std::size_t k = 0; k < tensors_.size(); ++k)
       for (std::int64_t c = 0; c < tensors_[k].chunks(); ++c)
         if (const double most = survey_[tensors_[k].first_chunk + c].max_abs; !(most < INFINITY)) {
-          const Label label{"grads", keys_[active_[k]]};
-          PyErr_SetString(PyExc_FloatingPointError, (label.text() + ": expected finite numbers, got " +
-                                                     (std::isnan(most) ? "NaN" : "infinity"))
-                                                        .c_str());
+          PyErr_SetString(PyExc_FloatingPointError,
+                          (label(1, active_[k]).text() + ": expected finite numbers, got " +
+                           (std::isnan(most) ? "NaN" : "infinity"))
+                              .c_str());
           throw py::error_already_set();
         }
     throw std::logic_error("no array is to blame");
   }
 
   int rule_;
+  std::vector<std::string> arguments_;
   py::tuple params_, states_, masters_, keys_, averages_;
   std::vector<Slot> slots_;
   std::vector<Hyper> hypers_;
@@ -435,14 +452,16 @@ class Plan {
 
 inline void bind(py::module_& m) {
   py::class_<Plan>(m, "Plan", "Arrays that step together, their states and their counts.")
-      .def(py::init<const std::string&, py::tuple, py::tuple, py::tuple, const std::vector<int>&, py::tuple>(),
+      .def(py::init<const std::string&, py::tuple, py::tuple, py::tuple, const std::vector<int>&, py::tuple,
+                    std::vector<std::string>>(),
            py::arg("rule"), py::arg("params"), py::arg("states"), py::arg("masters"), py::arg("groups"),
-           py::arg("keys"))
+           py::arg("keys"), py::arg("arguments"))
       .def("set_hypers", &Plan::set_hypers, py::arg("group"), py::arg("values"))
       .def("set_averages", &Plan::set_averages, py::arg("averages"))
       .def("set_counts", &Plan::set_counts, py::arg("steps"), py::arg("skipped"), py::arg("counts"))
       .def("health", &Plan::health)
-      .def("step", [](Plan& plan, const py::tuple& grads) { return plan.step(grads, {}); }, py::arg("grads"))
+      .def(
+          "step", [](Plan& plan, const py::tuple& grads) { return plan.step(grads, {}); }, py::arg("grads"))
       .def(
           "step",
           [](Plan& plan, const py::tuple& grads, double clip_norm, double clip_value, double grad_scale,
@@ -450,8 +469,8 @@ inline void bind(py::module_& m) {
             const Nonfinite policy = nonfinite == "skip"    ? Nonfinite::skip
                                      : nonfinite == "raise" ? Nonfinite::raise
                                                             : Nonfinite::propagate;
-            return plan.step(
-                grads, {clip_norm, clip_value, grad_scale, policy, zero_grads, health, average_decay});
+            return plan.step(grads,
+                             {clip_norm, clip_value, grad_scale, policy, zero_grads, health, average_decay});
           },
           py::arg("grads"), py::arg("clip_norm"), py::arg("clip_value"), py::arg("grad_scale"),
           py::arg("nonfinite"), py::arg("zero_grads"), py::arg("health"), py::arg("average_decay"))
@@ -464,8 +483,7 @@ inline void bind(py::module_& m) {
       "check",
       [](py::handle array, const char* argument, py::handle key) {
         const Label label{argument, key};
-        if (!read(array, label).writeable)
-          throw py::value_error(label.text() + ": expected a writeable array, got a read-only one");
+        if (!read(array, label).writeable) refuse_read_only(label);
       },
       py::arg("array"), py::arg("argument"), py::arg("key"),
       "Raises a TypeError or ValueError unless `array` is one that a step can update.");

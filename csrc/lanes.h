@@ -14,8 +14,8 @@ inline constexpr int vector_lanes = 2;
 #endif
 typedef double Lanes __attribute__((vector_size(vector_lanes * sizeof(double))));
 
-// term(0) + ... + term(n - 1): 16 lanes take every 16th term each, and are then added in pairs. They are written
-// as vectors of the processor's own width, because a compiler leaves an array of them in memory.
+// term(0) + ... + term(n - 1): 16 lanes take every 16th term each, and are then added in pairs. They are
+// written as vectors of the processor's own width, because a compiler leaves an array of them in memory.
 template <class Term>
 double lane_sum(std::int64_t n, const Term& term) {
   constexpr int lanes = 16, vectors = lanes / vector_lanes;

@@ -8,7 +8,9 @@ namespace gradstep {
 
 // How one real number lies in memory.
 enum class Storage : std::uint8_t { f32, f64, bf16, f16 };
-constexpr int bytes_of(Storage storage) { return storage == Storage::f64 ? 8 : storage == Storage::f32 ? 4 : 2; }
+constexpr int bytes_of(Storage storage) {
+  return storage == Storage::f64 ? 8 : storage == Storage::f32 ? 4 : 2;
+}
 
 // What an element of an array is: a complex one is two real numbers, each updated like any other.
 enum class Format : std::uint8_t { f32, f64, bf16, f16, c64, c128 };

@@ -23,9 +23,7 @@ struct View {
     return n;
   }
 
-  bool same_shape(const View& v) const {
-    return dims == v.dims && std::equal(shape, shape + dims, v.shape);
-  }
+  bool same_shape(const View& v) const { return dims == v.dims && std::equal(shape, shape + dims, v.shape); }
 
   // One run of memory, the last axis closest or the first.
   bool dense(bool c_order) const {
@@ -46,7 +44,8 @@ struct RealAxes {
 
   explicit RealAxes(const View& v) : dims(v.dims) {
     const FormatInfo& format = info(v.format);
-    for (int d = 0; d < dims; ++d) shape[d] = v.shape[d], strides[d] = v.strides[d] / bytes_of(format.storage);
+    for (int d = 0; d < dims; ++d)
+      shape[d] = v.shape[d], strides[d] = v.strides[d] / bytes_of(format.storage);
     if (format.parts == 2) shape[dims] = 2, strides[dims++] = 1;
   }
 };

@@ -47,6 +47,7 @@ IDS = [row.name for row in ROWS]
 ISAS = _cpu.isas_supported()
 LAYERS = ["pool", "openmp"]
 THREADS = [1, 2, 3]
+TEAMS = [("pool", 1), ("pool", 3), ("openmp", 2)]  # where all of LAYERS x THREADS would take too long
 DTYPES = ["float32", "float64"]
 FORMATS = ["float32", "float64", "bfloat16", "float16", "complex64", "complex128"]
 SHORT = ["bfloat16", "float16"]

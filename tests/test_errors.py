@@ -135,7 +135,7 @@ def test_groups():
         (
             [{"params": np.ones(1), "lr": -1.0}],
             ValueError,
-            "lr: expected a finite number of at least 0, got -1.0",
+            "params[0]['lr']: expected a finite number of at least 0, got -1.0",
         ),
         ([{"params": [np.ones(1), np.ones(1, int)]}], TypeError, "params[0][1]: " + FORMATS),
     ]:
@@ -293,14 +293,15 @@ def test_set_num_threads():
 def test_a_plan_checks_what_it_is_given():
     a = np.ones(2)
     for args in [
-        ("nothing", (a,), (), (None,), [0], ("",)),
-        ("sgd", (a,), (), (None,), [0], ("",)),
-        ("gradient_descent", (a,), (), (None,), [], ("",)),
-        ("gradient_descent", (a,), (), (), [0], ("",)),
-        ("gradient_descent", (a,), (), (None,), [-1], ("",)),
-        ("gradient_descent", (a,), (), (np.ones(2, np.float32),), [0], ("",)),
-        ("momentum", (a,), ((np.ones(3),),), (None,), [0], ("",)),
-        ("momentum", (a,), ((),), (None,), [0], ("",)),
+        ("nothing", (a,), (), (None,), [0], ("",), ["p", "g"]),
+        ("sgd", (a,), (), (None,), [0], ("",), ["p", "g"]),
+        ("gradient_descent", (a,), (), (None,), [], ("",), ["p", "g"]),
+        ("gradient_descent", (a,), (), (), [0], ("",), ["p", "g"]),
+        ("gradient_descent", (a,), (), (None,), [-1], ("",), ["p", "g"]),
+        ("gradient_descent", (a,), (), (np.ones(2, np.float32),), [0], ("",), ["p", "g"]),
+        ("momentum", (a,), ((np.ones(3),),), (None,), [0], ("",), ["p", "g", "v"]),
+        ("momentum", (a,), ((),), (None,), [0], ("",), ["p", "g", "v"]),
+        ("momentum", (a,), ((np.ones(2),),), (None,), [0], ("",), ["p", "g"]),
     ]:
         with pytest.raises(ValueError):  # noqa: PT011
             _cpu.Plan(*args)

@@ -8,11 +8,10 @@ import pytest
 import gradstep as gs
 import reference
 from gradstep import _cpu
-from table import FORMATS, IDS, ISAS, PAIRS, ROWS, dtype_of
+from table import FORMATS, IDS, ISAS, PAIRS, ROWS, TEAMS, dtype_of
 from test_layouts import LAYOUTS
 from test_rules import SIZES, same
 
-TEAMS = [("pool", 1), ("pool", 3), ("openmp", 2)]
 ALL = {"clip_norm": 3.0, "clip_value": 0.05, "grad_scale": 4.0, "zero_grads": True}
 TILE = _cpu.tile_elements
 

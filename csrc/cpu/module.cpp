@@ -24,12 +24,18 @@ static bool masked(py::handle x) {
 // NumPy's own number of a type; bfloat16 comes from ml_dtypes and has a name only.
 static bool is_format(const py::dtype& dtype, Format format) {
   switch (format) {
-    case Format::f32: return dtype.num() == py::dtype::num_of<float>();
-    case Format::f64: return dtype.num() == py::dtype::num_of<double>();
-    case Format::c64: return dtype.num() == py::dtype::num_of<std::complex<float>>();
-    case Format::c128: return dtype.num() == py::dtype::num_of<std::complex<double>>();
-    case Format::f16: return dtype.kind() == 'f' && dtype.itemsize() == 2;
-    case Format::bf16: return std::string(py::str(dtype)) == "bfloat16";
+    case Format::f32:
+      return dtype.num() == py::dtype::num_of<float>();
+    case Format::f64:
+      return dtype.num() == py::dtype::num_of<double>();
+    case Format::c64:
+      return dtype.num() == py::dtype::num_of<std::complex<float>>();
+    case Format::c128:
+      return dtype.num() == py::dtype::num_of<std::complex<double>>();
+    case Format::f16:
+      return dtype.kind() == 'f' && dtype.itemsize() == 2;
+    case Format::bf16:
+      return std::string(py::str(dtype)) == "bfloat16";
   }
   return false;
 }
@@ -71,6 +77,10 @@ View read(py::handle x, const Label& label) {
           reinterpret_cast<const std::int64_t*>(a->dimensions),
           reinterpret_cast<const std::int64_t*>(a->strides),
           bool(a->flags & py::detail::npy_api::NPY_ARRAY_WRITEABLE_)};
+}
+
+bool writeable(py::handle array) {
+  return py::detail::array_proxy(array.ptr())->flags & py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
 }
 
 static std::string choices(const std::vector<std::string>& names) {

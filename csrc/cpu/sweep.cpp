@@ -64,9 +64,10 @@ class Motion {
   Change end(const Window& w, Rows<T> p) const {
     const int64_t n = w.rows * w.cols;
     const auto square = [](double x) { return x * x; };
-    return {lane_sum(n, [&](int64_t i) {
-              return square(double(p.at[i / w.cols * p.row + i % w.cols]) - double(before_[i]));
-            }),
+    return {lane_sum(n,
+                     [&](int64_t i) {
+                       return square(double(p.at[i / w.cols * p.row + i % w.cols]) - double(before_[i]));
+                     }),
             lane_sum(n, [&](int64_t i) { return square(before_[i]); })};
   }
 
@@ -76,7 +77,8 @@ class Motion {
 
 // Writes the parameter out, and does what an update does after its rule.
 template <class T>
-void finish(const Tensor& t, const Extras& extras, const Window& w, Rows<T> p, T* tile, const Motion<T>& motion) {
+void finish(const Tensor& t, const Extras& extras, const Window& w, Rows<T> p, T* tile,
+            const Motion<T>& motion) {
   put(w.p, w.rows, w.cols, p);
   if (extras.zero_grads) clear(w.g, w.rows, w.cols);
   if (!t.average && !extras.changes) return;
@@ -94,13 +96,14 @@ void step(const Rule& rule, const Gradient<T>& gradient, const Tensor& t, const 
           const Window& w, S*... s) {
   alignas(64) T p_tile[tile_elements], g_tile[tile_elements];
   Motion<T> motion;
-  const Rows<T> p = t.master ? Rows<T>{static_cast<T*>(t.master) + w.state, w.s_row}
-                             : fetch(w.p, w.rows, w.cols, p_tile);
+  const Rows<T> p =
+      t.master ? Rows<T>{static_cast<T*>(t.master) + w.state, w.s_row} : fetch(w.p, w.rows, w.cols, p_tile);
   Rows<T> g = fetch(w.g, w.rows, w.cols, g_tile);
   if (!gradient.plain()) g = prepare(gradient, w, p, g, g_tile);
   if (extras.changes) motion.begin(w, p);
   for (int64_t r = 0; r < w.rows; ++r)
-    run(rule, w.cols, p.at + r * p.row, static_cast<const T*>(g.at + r * g.row), s + w.state + r * w.s_row...);
+    run(rule, w.cols, p.at + r * p.row, static_cast<const T*>(g.at + r * g.row),
+        s + w.state + r * w.s_row...);
   finish(t, extras, w, p, p_tile, motion);
 }
 

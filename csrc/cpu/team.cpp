@@ -32,8 +32,8 @@ void set_threading(Threading wanted) { layer = wanted; }
 
 int num_threads() {
   const int n = asked;
-  if (layer == Threading::openmp) return std::min(openmp_threads(), n ? n : granted.load());
-  return n ? n : std::min(processors(), granted.load());
+  const int own = n ? n : std::min(processors(), granted.load());
+  return layer == Threading::openmp ? std::min(openmp_threads(), own) : own;
 }
 
 void set_num_threads(int n) {

@@ -9,7 +9,7 @@ class Plan:
     """
     Arrays that step together, their states and their counts.
     """
-    def __init__(self, rule: str, params: tuple[typing.Any, ...], states: tuple[typing.Any, ...], masters: tuple[typing.Any, ...], groups: collections.abc.Sequence[typing.SupportsIndex], keys: tuple[typing.Any, ...]) -> None:
+    def __init__(self, rule: str, params: tuple[typing.Any, ...], states: tuple[typing.Any, ...], masters: tuple[typing.Any, ...], groups: collections.abc.Sequence[typing.SupportsIndex], keys: tuple[typing.Any, ...], arguments: collections.abc.Sequence[str]) -> None:
         ...
     def health(self) -> list[tuple[int, float, float, int, int, int, float, float]]:
         ...

@@ -70,7 +70,7 @@ class EMA:
         for average, array in zip(self._averages, self._arrays, strict=True):
             average[...] = array
         n = len(labels)
-        self._plan = backend.Plan("average", self._averages, (), (None,) * n, [0] * n, labels)
+        self._plan = backend.Plan("average", self._averages, (), (None,) * n, [0] * n, labels, ["average", "params"])
         self._updates = 0
         self._aside: list[Array] | None = None
 

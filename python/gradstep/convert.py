@@ -155,7 +155,7 @@ def _rule_of(found: Mapping[Any, Mapping[str, Any]], groups: Sequence[Mapping[st
         if not isinstance(group.get("decoupled_weight_decay"), bool):
             raise ValueError("decoupled_weight_decay: expected True or False, as PyTorch 2.6 and later write it")
         return "adamw" if group["decoupled_weight_decay"] else "adam"
-    if "momentum" in group:
+    if "dampening" in group:
         return "sgd" if any(g["momentum"] for g in groups) else "gradient_descent"
     if "lr_decay" in group:
         return "adagrad"
@@ -167,7 +167,7 @@ def _array(tensor: Any) -> Array | None:
         return None
     if hasattr(tensor, "detach"):
         tensor = tensor.detach().cpu()
-        tensor = tensor.float() if tensor.element_size() == 2 else tensor
+        tensor = (tensor.float() if tensor.element_size() == 2 else tensor).numpy()
     return np.array(tensor)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -253,7 +254,7 @@ def run(
         print(complaint, file=sys.stderr)
         return 1
     fit = partial(train, digits=load(seed), epochs=epochs, seed=seed)
-    results = _in_table(names, fit, epochs) if sys.stdout.isatty() else _in_lines(names, fit)
+    results = _in_table(names, fit, epochs) if _wide_terminal() else _in_lines(names, fit)
     if record:
         record.write_text(json.dumps([r.record() for r in results], indent=2) + "\n", encoding="utf-8")
         print(f"Wrote {record}")
@@ -299,6 +300,10 @@ def _batches(rng: np.random.Generator, n: int) -> Iterator[NDArray[np.int64]]:
         yield order[start : start + BATCH]
 
 
+def _wide_terminal() -> bool:
+    return sys.stdout.isatty() and shutil.get_terminal_size().columns >= 80
+
+
 def _in_lines(names: Sequence[str], fit: Callable[..., Result]) -> list[Result]:
     print(_line(COLUMNS), flush=True)
     results = []
@@ -331,9 +336,9 @@ def _table(results: Sequence[Result]) -> Table:
     from rich import box
     from rich.table import Table
 
-    table = Table(*COLUMNS, box=box.SIMPLE_HEAD, header_style="bold")
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", padding=(0, 1))
+    for title in COLUMNS:  # a word a line, to leave room for the cells
+        table.add_column(title.replace(" ", "\n"), justify="right" if table.columns else "left", no_wrap=True)
     for result in results:
         *cells, equal = result.cells()
         table.add_row(*cells, f"[{'green' if result.bit_equal else 'bold red'}]{equal}")

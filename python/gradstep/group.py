@@ -26,6 +26,8 @@ class Group(MutableMapping[str, Any]):
         Its place in ``optimizer.groups``.
     values : mapping
         The hyperparameters by name.
+    at : str
+        Where the group stands in `params`, for messages; empty if there are no groups.
 
     Examples
     --------
@@ -36,10 +38,11 @@ class Group(MutableMapping[str, Any]):
     0.5
     """
 
-    def __init__(self, optimizer: Optimizer, index: int, values: Mapping[str, Any]) -> None:
+    def __init__(self, optimizer: Optimizer, index: int, values: Mapping[str, Any], at: str = "") -> None:
         self._optimizer = optimizer
         self._index = index
-        self._values = {name: hyperparameters.check(name, value) for name, value in values.items()}
+        self._at = at
+        self._values = {name: self._check(name, value) for name, value in values.items()}
         optimizer._check(self._values)
 
     def __getitem__(self, name: str) -> Any:
@@ -48,7 +51,7 @@ class Group(MutableMapping[str, Any]):
     def __setitem__(self, name: str, value: Any) -> None:
         if name not in self._values:
             raise KeyError(f"{name}: {type(self._optimizer).__name__} has {', '.join(self._values)}")
-        self._optimizer._set(((self, {**self._values, name: hyperparameters.check(name, value)}),))
+        self._optimizer._set(((self, {**self._values, name: self._check(name, value)}),))
 
     def __delitem__(self, name: str) -> None:
         raise TypeError("a group keeps all its hyperparameters")
@@ -80,7 +83,13 @@ class Group(MutableMapping[str, Any]):
         dict
             Values by name.
         """
-        return {name: hyperparameters.evaluate(name, v, calls) for name, v in self._values.items()}
+        return {name: hyperparameters.evaluate(name, v, calls, self._label(name)) for name, v in self._values.items()}
+
+    def _check(self, name: str, value: Any) -> Any:
+        return hyperparameters.check(name, value, self._label(name))
+
+    def _label(self, name: str) -> str:
+        return f"params{self._at}[{name!r}]" if self._at else name
 
 
 def split_groups(

@@ -63,15 +63,16 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> str:
     return value
 
 
-def check(name: str, value: Any) -> Any:
+def check(name: str, value: Any, label: str = "") -> Any:
     """Check a hyperparameter as the user gives it, schedules included; return it as it is to be kept."""
+    label = label or name
     if name in FLAGS:
-        return check_flag(name, value)
+        return check_flag(label, value)
     if name in PAIRS:
         if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != 2:
-            raise TypeError(f"{name}: expected two numbers, got {value!r}")
-        return tuple(check_one(f"{name}[{i}]", FLOATS[part], value[i]) for i, part in enumerate(PAIRS[name]))
-    return check_one(name, FLOATS[name], value)
+            raise TypeError(f"{label}: expected two numbers, got {value!r}")
+        return tuple(check_one(f"{label}[{i}]", FLOATS[part], value[i]) for i, part in enumerate(PAIRS[name]))
+    return check_one(label, FLOATS[name], value)
 
 
 def check_one(label: str, within: Range, value: Any) -> Float:
@@ -84,12 +85,13 @@ def is_scheduled(value: Any) -> bool:
     return callable(value) or (isinstance(value, tuple) and any(map(callable, value)))
 
 
-def evaluate(name: str, value: Any, calls: int) -> Any:
+def evaluate(name: str, value: Any, calls: int, label: str = "") -> Any:
     """Return the value for the step before which `calls` calls were made."""
+    label = label or name
     if isinstance(value, tuple):
         parts = PAIRS[name]
-        return tuple(ask(f"{name}[{i}]", FLOATS[part], value[i], calls) for i, part in enumerate(parts))
-    return ask(name, FLOATS[name], value, calls) if callable(value) else value
+        return tuple(ask(f"{label}[{i}]", FLOATS[part], value[i], calls) for i, part in enumerate(parts))
+    return ask(label, FLOATS[name], value, calls) if callable(value) else value
 
 
 def ask(label: str, within: Range, value: Float, calls: int) -> float:

@@ -85,8 +85,12 @@ def _run(rule: str, names: Sequence[str], given: Sequence[Any], step: int, value
     written = [(array, name + label) for name, column in zip((names[0], *names[2:]), (params, *states), strict=True)
                for array, label in zip(column, labels, strict=True)]  # fmt: skip
     refuse_overlap([array for array, _ in written], [label for _, label in written], "")
-    plan = backend.Plan(rule, params, tuple(states), (None,) * len(params), [0] * len(params), labels)
-    plan.set_counts(step - 1, 0, [step - 1] * len(params))
+    for grad, label in zip(grads, labels, strict=True):
+        if grad is None:
+            raise TypeError(f"{names[1]}{label}: expected an array, got None")
+    n = len(params)
+    plan = backend.Plan(rule, params, tuple(states), (None,) * n, [0] * n, labels, list(names))
+    plan.set_counts(step - 1, 0, [step - 1] * n)
     plan.set_hypers(0, hyperparameters.spread(values))
     plan.step(grads)
 

@@ -20,6 +20,8 @@ from gradstep.hyperparameters import LIMIT, POSITIVE, check_choice, check_flag, 
 from gradstep.overlap import refuse_overlap
 from gradstep.states import masters_of, zeros_like
 
+PROPAGATE, ONE = "propagate", 1.0  # defaults, told by identity from what a user gives
+
 _living: weakref.WeakSet[Optimizer] = weakref.WeakSet()
 
 
@@ -70,7 +72,9 @@ class Optimizer:
     def _build(self, containers: list[Container], settings: list[dict[str, Any]], grouped: bool) -> None:
         """Make everything that depends on the arrays; what there was of it stays if this fails."""
         forest = Forest(containers, grouped)
-        groups = tuple(Group(self, i, values) for i, values in enumerate(settings))
+        groups = tuple(
+            Group(self, i, values, at) for i, (values, at) in enumerate(zip(settings, forest.prefixes, strict=True))
+        )
         arrays, labels = forest.arrays(containers), forest.labels
         backend = backend_of(arrays[0], "params" + labels[0])
         for array, label in zip(arrays, labels, strict=True):
@@ -79,7 +83,8 @@ class Optimizer:
         rule = self._native_rule(groups)
         states = {name: zeros_like(arrays, k) for k, name in enumerate(backend.states[rule])}
         masters = masters_of(arrays, len(states)) if self._master_weights else (None,) * len(arrays)
-        plan = backend.Plan(rule, arrays, tuple(states.values()), masters, forest.group_of, labels)
+        arguments = ["params", "grads", *states]
+        plan = backend.Plan(rule, arrays, tuple(states.values()), masters, forest.group_of, labels, arguments)
         self._containers, self._forest, self._groups, self._arrays = containers, forest, groups, arrays
         self._states, self._masters, self._plan, self._average = states, masters, plan, None
         self._set(tuple((group, group._values) for group in groups))
@@ -90,8 +95,8 @@ class Optimizer:
         *,
         clip_norm: float | None = None,
         clip_value: float | None = None,
-        grad_scale: float = 1.0,
-        nonfinite: str = "propagate",
+        grad_scale: float = ONE,
+        nonfinite: str = PROPAGATE,
         zero_grads: bool = False,
         average: EMA | None = None,
         health: bool = False,
@@ -143,8 +148,8 @@ class Optimizer:
                 and clip_value is None
                 and average is None
                 and self._average is None
-                and nonfinite == "propagate"
-                and grad_scale == 1.0
+                and nonfinite is PROPAGATE
+                and grad_scale is ONE
                 and zero_grads is False
                 and health is False
             ):
@@ -164,6 +169,8 @@ class Optimizer:
                 )
 
     def _whole_step(self, flat: tuple[Array, ...], average: EMA | None, *wishes: Any) -> None:
+        if not isinstance(average, EMA | None):
+            raise TypeError(f"average: expected an EMA, got {type(average).__name__}")
         decay = 0.0 if average is None else average._joins(self._arrays)
         if average is not self._average:
             self._plan.set_averages(() if average is None else average._averages)

@@ -1,4 +1,4 @@
-"""Whether arrays share memory, exactly, in time that grows with what they hold and not with its square."""
+"""Whether arrays share memory, exactly, in time that grows with what they span and not with its square."""
 
 from __future__ import annotations
 
@@ -32,6 +32,16 @@ class Extent:
             if stride != reach:
                 return False
             reach *= size
+        return True
+
+    @property
+    def nested(self) -> bool:
+        """Each axis steps over all that the axes inside it reach: no element can lie on another."""
+        reach = self.itemsize
+        for stride, size in sorted(zip(map(abs, self.strides), self.shape, strict=True)):
+            if stride < reach:
+                return False
+            reach += stride * (size - 1)
         return True
 
 
@@ -79,7 +89,7 @@ def refuse_overlap(arrays: Sequence[Array], labels: Sequence[str], argument: str
 
 def _refuse_in(cluster: list[Extent]) -> None:
     # Marks every unit of memory that belongs to an array: as many marks as units, or something lies twice.
-    if len(cluster) == 1 and cluster[0].dense:
+    if len(cluster) == 1 and cluster[0].nested:
         return
     if len(cluster) > 1 and all(e.dense for e in cluster):
         raise ValueError(f"{cluster[0].label} and {cluster[1].label} share memory")

@@ -32,7 +32,8 @@ class GradientDescent(Optimizer):
     Parameters
     ----------
     params : array, sequence of arrays, mapping of arrays, or sequence of group dicts
-        Updated in place; references are kept, never copies.
+        Of any shape and strides; float32, float64, float16, bfloat16, complex64 or complex128. Updated in place;
+        references are kept, never copies. States have the same shapes and dtypes, float32 for 16-bit parameters.
     lr : float or schedule, default 0.01
         Learning rate :math:`\eta`.
     weight_decay : float or schedule, default 0.0
@@ -97,7 +98,8 @@ class SGD(Optimizer):
     Parameters
     ----------
     params : array, sequence of arrays, mapping of arrays, or sequence of group dicts
-        Updated in place; references are kept, never copies.
+        Of any shape and strides; float32, float64, float16, bfloat16, complex64 or complex128. Updated in place;
+        references are kept, never copies. States have the same shapes and dtypes, float32 for 16-bit parameters.
     lr : float or schedule, default 0.01
         Learning rate :math:`\eta`.
     momentum : float or schedule, default 0.0
@@ -193,7 +195,8 @@ class Momentum(Optimizer):
     Parameters
     ----------
     params : array, sequence of arrays, mapping of arrays, or sequence of group dicts
-        Updated in place; references are kept, never copies.
+        Of any shape and strides; float32, float64, float16, bfloat16, complex64 or complex128. Updated in place;
+        references are kept, never copies. States have the same shapes and dtypes, float32 for 16-bit parameters.
     lr : float or schedule, default 0.01
         Learning rate :math:`\eta`.
     momentum : float or schedule, default 0.9
@@ -259,7 +262,8 @@ class NAG(Optimizer):
     Parameters
     ----------
     params : array, sequence of arrays, mapping of arrays, or sequence of group dicts
-        Updated in place; references are kept, never copies.
+        Of any shape and strides; float32, float64, float16, bfloat16, complex64 or complex128. Updated in place;
+        references are kept, never copies. States have the same shapes and dtypes, float32 for 16-bit parameters.
     lr : float or schedule, default 0.01
         Learning rate :math:`\eta`.
     momentum : float or schedule, default 0.9
@@ -323,7 +327,8 @@ class Adagrad(Optimizer):
     Parameters
     ----------
     params : array, sequence of arrays, mapping of arrays, or sequence of group dicts
-        Updated in place; references are kept, never copies.
+        Of any shape and strides; float32, float64, float16, bfloat16, complex64 or complex128. Updated in place;
+        references are kept, never copies. States have the same shapes and dtypes, float32 for 16-bit parameters.
     lr : float or schedule, default 0.01
         Learning rate :math:`\eta`.
     eps : float or schedule, default 1e-8
@@ -387,7 +392,8 @@ class Adam(Optimizer):
     Parameters
     ----------
     params : array, sequence of arrays, mapping of arrays, or sequence of group dicts
-        Updated in place; references are kept, never copies.
+        Of any shape and strides; float32, float64, float16, bfloat16, complex64 or complex128. Updated in place;
+        references are kept, never copies. States have the same shapes and dtypes, float32 for 16-bit parameters.
     lr : float or schedule, default 1e-3
         Learning rate :math:`\eta`.
     betas : two of float or schedule, default (0.9, 0.999)
@@ -452,7 +458,8 @@ class AdamW(Adam):
     Parameters
     ----------
     params : array, sequence of arrays, mapping of arrays, or sequence of group dicts
-        Updated in place; references are kept, never copies.
+        Of any shape and strides; float32, float64, float16, bfloat16, complex64 or complex128. Updated in place;
+        references are kept, never copies. States have the same shapes and dtypes, float32 for 16-bit parameters.
     lr : float or schedule, default 1e-3
         Learning rate :math:`\eta`.
     betas : two of float or schedule, default (0.9, 0.999)

@@ -19,7 +19,8 @@ def set_num_threads(n: int) -> None:
     ----------
     n : int
         From 1 to 1,024. It overrides ``OMP_NUM_THREADS``, the CPU affinity and the control group's limit, all of
-        which count until this is called. In the ``openmp`` layer it is ``omp_set_num_threads`` too.
+        which count until this is called. In the ``openmp`` layer it is ``omp_set_num_threads`` too, which OpenMP
+        understands for the calling thread alone.
 
     Raises
     ------
@@ -115,12 +116,11 @@ def _read(path: Path) -> str | None:
 
 
 def _start() -> None:
-    _cpu.set_threading(os.environ.get("GRADSTEP_THREADING") or "pool")
     if (granted := from_control_group()) is not None:
         _cpu.set_granted_threads(granted)
-    # An OpenMP runtime reads the variable by itself.
-    if _cpu.threading() == "pool" and (asked := from_environment(os.environ.get("OMP_NUM_THREADS"))):
-        _cpu.set_num_threads(asked)
+    if asked := from_environment(os.environ.get("OMP_NUM_THREADS")):
+        _cpu.set_num_threads(asked)  # before the layer is set: an OpenMP runtime reads the variable by itself
+    _cpu.set_threading(os.environ.get("GRADSTEP_THREADING") or "pool")
 
 
 _start()

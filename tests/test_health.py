@@ -1,0 +1,100 @@
+"""What a step tells of gradients and updates."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+import gradstep as gs
+from table import FORMATS, IDS, ISAS, LAYERS, ROWS, SHORT
+from test_rules import same
+from test_whole_step import randoms
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("row", ROWS, ids=IDS)
+def test_facts(engine, rng, row, name):
+    for isa, layer in itertools.product(ISAS, LAYERS):
+        engine(isa=isa, layer=layer, threads=2, part_tiles=1)
+        arrays = {"a": randoms(rng, (50, 60), name), "b": randoms(rng, 3, name), "none": randoms(rng, 0, name)}
+        before = {k: p.astype("c16") for k, p in arrays.items()}
+        grads = {k: randoms(rng, p.shape, name) for k, p in arrays.items()}
+        grads["a"][::2] = 0
+        grads["none"] = None
+        opt = row.make(arrays)
+        opt.step(grads, health=True, grad_scale=2.0)
+        assert [r.name for r in opt.health] == ["params['a']", "params['b']"]
+        for k in "ab":
+            r, g = opt.health[k], grads[k].astype("c16") / 2
+            parts = np.concatenate([g.real.ravel(), g.imag.ravel()]) if name.startswith("c") else g.real.ravel()
+            assert r.norm == pytest.approx(np.linalg.norm(g), rel=1e-12)
+            assert r.max_abs == np.abs(parts).max()
+            assert r.zeros == (parts == 0).mean()
+            assert (r.nans, r.infs) == (0, 0)
+            moved = np.linalg.norm(arrays[k].astype("c16") - before[k]) / np.linalg.norm(before[k])
+            assert r.update_ratio == pytest.approx(moved, rel=1e-9)
+
+
+def test_nothing_else_changes(rng):
+    a, b = rng.normal(size=3000), rng.normal(size=3000)
+    b[...] = a
+    g = rng.normal(size=3000)
+    gs.AdamW(a).step(g, health=True)
+    gs.AdamW(b).step(g)
+    same(a, b)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_counts_of_what_is_not_finite(name):
+    p = randoms(np.random.default_rng(0), 3000, name)
+    g = np.zeros_like(p)
+    g[[1, 2000, 2999]] = np.nan
+    g[[5, 17]] = -np.inf
+    opt = gs.SGD(p)
+    opt.step(g, health=True, nonfinite="skip")
+    r = opt.health[0]
+    assert (r.nans, r.infs, r.update_ratio) == (3, 2, 0.0)
+    assert math.isnan(r.max_abs)
+    g[np.isnan(g)] = 0
+    opt.step(g, health=True)
+    assert (opt.health[0].nans, opt.health[0].max_abs) == (0, math.inf)
+
+
+def test_updates_that_vanish_in_sixteen_bits():
+    for name in SHORT:
+        p = np.ones(10, randoms(np.random.default_rng(0), 1, name).dtype)
+        g = np.ones_like(p)
+        opt = gs.SGD(p, lr=1e-6)
+        opt.step(g, health=True)
+        assert opt.health[0].update_ratio == 0.0
+        opt = gs.SGD(p, lr=1e-6, master_weights=True)
+        opt.step(g, health=True)
+        assert opt.health[0].update_ratio == pytest.approx(1e-6, rel=0.1)
+
+
+def test_a_parameter_of_zeros():
+    opt = gs.SGD([np.zeros(2), np.zeros(2)])
+    opt.step([np.ones(2), np.zeros(2)], health=True)
+    assert [r.update_ratio for r in opt.health] == [math.inf, 0.0]
+
+
+def test_table_and_names():
+    opt = gs.SGD({"W1": np.ones(4), "b": np.ones(1)}, lr=0.5)
+    assert opt.health is None
+    opt.step({"W1": np.array([3.0, 4.0, 0.0, 0.0]), "b": np.array([np.inf])}, health=True)
+    lines = str(opt.health).splitlines()
+    assert lines[0].split() == ["array", "norm", "max", "abs", "zeros", "NaN", "inf", "update/weight"]
+    assert lines[1].split() == ["params['W1']", "5", "4", "50.0%", "0", "0", "1.25"]
+    assert lines[2].split()[:3] == ["params['b']", "inf", "inf"]
+    assert len({len(line) for line in lines}) == 1
+    with pytest.raises(KeyError):
+        opt.health["W2"]
+    with pytest.raises(IndexError):
+        opt.health[2]
+
+
+def test_huge_doubles():
+    opt = gs.SGD([np.ones(2), np.ones(1)], lr=1.0)
+    opt.step([np.full(2, 1e200), np.array([1e190])], health=True, clip_norm=1.0)
+    assert [r.norm for r in opt.health] == pytest.approx([math.sqrt(2) * 1e200, 1e190], rel=1e-12)
