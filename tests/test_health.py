@@ -98,3 +98,35 @@ def test_huge_doubles():
     opt = gs.SGD([np.ones(2), np.ones(1)], lr=1.0)
     opt.step([np.full(2, 1e200), np.array([1e190])], health=True, clip_norm=1.0)
     assert [r.norm for r in opt.health] == pytest.approx([math.sqrt(2) * 1e200, 1e190], rel=1e-12)
+
+
+class TestPlot:
+    def history(self):
+        opt = gs.SGD({"a": np.ones(2), "b": np.zeros(1)}, lr=0.5)
+        for k in range(4):
+            g = {"a": np.full(2, 10.0**k), "b": None if k == 1 else np.array([0.0 if k == 2 else 1.0])}
+            opt.step(g, health=True)
+            yield opt.health
+
+    def test_lines(self):
+        figure = pytest.importorskip("matplotlib.figure").Figure()
+        history = list(self.history())
+        norms, ratios = gs.plot.health(history, axes=figure.subplots(1, 2))
+        a, b = (line.get_ydata() for line in norms.lines)
+        assert np.array_equal(a, [h["a"].norm for h in history])
+        assert np.array_equal(b, [1.0, np.nan, np.nan, 1.0], equal_nan=True)
+        assert np.array_equal(ratios.lines[0].get_ydata(), [h["a"].update_ratio for h in history])
+        assert [t.get_text() for t in ratios.get_legend().get_texts()] == ["['a']", "['b']"]
+        assert norms.get_yscale() == "log"
+        figure.canvas.draw()
+
+    def test_nothing_and_wrong(self):
+        figure = pytest.importorskip("matplotlib.figure").Figure()
+        axes = figure.subplots(1, 2)
+        gs.plot.health([], axes=axes)
+        assert not axes[0].lines
+        for history in ([None], [1], next(self.history())):
+            with pytest.raises(TypeError, match="history: expected a sequence of Health"):
+                gs.plot.health(history, axes=axes)
+        with pytest.raises(ValueError, match="axes: expected two, got 1"):
+            gs.plot.health([], axes=[axes[0]])

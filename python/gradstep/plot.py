@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+from gradstep.health import Health
 from gradstep.hyperparameters import NON_NEGATIVE, Float, ask
 from gradstep.schedules import COUNT, SCHEDULE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["schedule"]
+__all__ = ["health", "schedule"]
 
 
 def schedule(schedule: Float | Mapping[str, Float], steps: int, ax: Axes | None = None) -> Axes:
@@ -57,6 +59,7 @@ def schedule(schedule: Float | Mapping[str, Float], steps: int, ax: Axes | None 
         lines.append((name, [ask(label, NON_NEGATIVE, checked, calls) for calls in range(steps)]))
     if ax is None:
         ax = _new_axes()
+    assert ax is not None
     for name, values in lines:
         ax.plot(values, label=name)
     ax.set_xlabel("calls")
@@ -65,9 +68,72 @@ def schedule(schedule: Float | Mapping[str, Float], steps: int, ax: Axes | None 
     return ax
 
 
-def _new_axes() -> Axes:
+def health(history: Sequence[Health], axes: Sequence[Axes] | None = None) -> Sequence[Axes]:
+    """Draw gradient norms and update-to-weight ratios of every array over time, on logarithmic scales.
+
+    Norms that fall from the last layer to the first, or with time, are vanishing gradients; norms that soar are
+    exploding ones. Zeros and what is not finite leave a gap.
+
+    Parameters
+    ----------
+    history : sequence of Health
+        ``opt.health`` of one step after another.
+    axes : two of matplotlib.axes.Axes, optional
+        Where to draw; without them, in a new figure of pyplot.
+
+    Returns
+    -------
+    sequence of matplotlib.axes.Axes
+        Those of the norms and of the ratios.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is missing.
+    TypeError
+        If `history` is no sequence of Health.
+    ValueError
+        If `axes` are not two.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import gradstep as gs
+    >>> from matplotlib.figure import Figure
+    >>> opt, history = gs.SGD({"W": np.ones(3)}, lr=0.1), []
+    >>> for _ in range(5):
+    ...     opt.step({"W": np.ones(3)}, health=True)
+    ...     history.append(opt.health)
+    >>> norms, ratios = gs.plot.health(history, axes=Figure().subplots(1, 2))
+    >>> norms.get_ylabel(), ratios.get_ylabel()
+    ('gradient norm', 'update / weight')
+    """
+    if isinstance(history, Health) or not all(isinstance(h, Health) for h in history):
+        raise TypeError("history: expected a sequence of Health, one a step")
+    if axes is not None and len(axes) != 2:
+        raise ValueError(f"axes: expected two, got {len(axes)}")
+    if axes is None:
+        axes = _new_axes(2)
+    names = dict.fromkeys(row.name for h in history for row in h)
+    for ax, field, title in zip(axes, ("norm", "update_ratio"), ("gradient norm", "update / weight"), strict=True):
+        for name in names:
+            ax.plot([_drawn(h, name, field) for h in history], label=name.removeprefix("params") or "params")
+        ax.set_yscale("log")
+        ax.set_xlabel("step")
+        ax.set_ylabel(title)
+    if names:
+        axes[1].legend(fontsize="small")
+    return axes
+
+
+def _drawn(health: Health, name: str, field: str) -> float:
+    value = next((float(getattr(row, field)) for row in health if row.name == name), math.nan)
+    return value if 0 < value < math.inf else math.nan
+
+
+def _new_axes(columns: int = 1) -> Any:
     try:
         from matplotlib import pyplot
     except ImportError as error:
         raise ImportError(f"gradstep.plot needs matplotlib ({error}): pip install 'gradstep[demo]'") from error
-    return pyplot.subplots(layout="constrained")[1]
+    return pyplot.subplots(ncols=columns, layout="constrained", figsize=(5.5 * columns, 4.5))[1]
