@@ -19,18 +19,26 @@ static void sweep(float* const* arrays, std::int64_t begin, std::int64_t end) {
   }
 }
 
-template <int written, int streams>
-static void share(float* const* a, std::int64_t n, int threads) {
+static void read(float* const* arrays, std::int64_t begin, std::int64_t end) {
+  const float* const a = arrays[0];
+  float sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (std::int64_t i = begin; i < end; ++i) sum += a[i];
+  if (sum == 1e30f) arrays[0][begin] = 0;  // so that it is computed
+}
+
+using Work = void (*)(float* const*, std::int64_t, std::int64_t);
+
+static void share(Work work, float* const* a, std::int64_t n, int threads) {
   std::vector<std::thread> team;
-  for (int t = 1; t < threads; ++t)
-    team.emplace_back(sweep<written, streams>, a, n * t / threads, n * (t + 1) / threads);
-  sweep<written, streams>(a, 0, n / threads);
+  for (int t = 1; t < threads; ++t) team.emplace_back(work, a, n * t / threads, n * (t + 1) / threads);
+  work(a, 0, n / threads);
   for (auto& thread : team) thread.join();
 }
 
 // Of 2 + states streams, all but the last are written back: parameter, states, and the gradient that is read.
+// One stream alone is only read.
 extern "C" void ceiling(float* const* a, int states, std::int64_t n, int threads) {
-  if (states == 0) share<1, 2>(a, n, threads);
-  if (states == 1) share<2, 3>(a, n, threads);
-  if (states == 2) share<3, 4>(a, n, threads);
+  constexpr Work works[] = {read, sweep<1, 2>, sweep<2, 3>, sweep<3, 4>};
+  share(works[states + 1], a, n, threads);
 }

@@ -39,8 +39,10 @@ struct Tensor {
 // What a survey finds in a run of `tile_elements` gradients, in the parameter's order.
 struct Chunk {
   double sum_sq;
-  double max_abs;  // not finite exactly where an element is not
+  bool finite;  // every element is
+  // Only where they were asked for, or an element is not finite:
   std::int32_t zeros, nans, infs;
+  double max_abs;  // NaN if an element is
 };
 
 // How far a tile of a parameter has moved, and how large it was before.
@@ -68,7 +70,7 @@ std::span<const RuleInfo> rules();
 // One step of `rule` for all tensors.
 void update(int rule, std::span<const Tensor> tensors, const Extras& extras);
 
-// Reads all gradients, each times `scale`. Counts of zeros, NaN and infinities are taken where `counted`.
+// Reads all gradients; squares are taken of each times `scale`.
 void survey(std::span<const Tensor> tensors, double scale, bool counted, Chunk* chunks);
 
 // Sums runs as long as a tile, then their sums likewise, until one is left: the same order everywhere. What

@@ -360,8 +360,7 @@ class Plan {
     bool apply = true;
     without_gil([&] {
       survey(tensors_, 1, wishes.health, survey_.data());
-      const bool finite =
-          std::ranges::all_of(survey_, [](const Chunk& chunk) { return chunk.max_abs < INFINITY; });
+      const bool finite = std::ranges::all_of(survey_, &Chunk::finite);
       norm = norm_of(finite);
       apply = finite || wishes.nonfinite == Nonfinite::propagate;
       if (!apply) return;
@@ -409,7 +408,7 @@ class Plan {
       double max_abs = 0;
       std::int64_t zeros = 0, nans = 0, infs = 0;
       for (const Chunk& chunk : std::span(survey_).subspan(t.first_chunk, t.chunks())) {
-        if (!(chunk.max_abs <= max_abs)) max_abs = chunk.max_abs;
+        if (!std::isnan(max_abs) && !(chunk.max_abs <= max_abs)) max_abs = chunk.max_abs;
         zeros += chunk.zeros, nans += chunk.nans, infs += chunk.infs;
       }
       double update = 0, weight = 0;
@@ -422,16 +421,13 @@ class Plan {
   }
 
   [[noreturn]] void refuse_nonfinite() const {
-    for (std::size_t k = 0; k < tensors_.size(); ++k)
-      for (std::int64_t c = 0; c < tensors_[k].chunks(); ++c)
-        if (const double most = survey_[tensors_[k].first_chunk + c].max_abs; !(most < INFINITY)) {
-          PyErr_SetString(PyExc_FloatingPointError,
-                          (label(1, active_[k]).text() + ": expected finite numbers, got " +
-                           (std::isnan(most) ? "NaN" : "infinity"))
-                              .c_str());
-          throw py::error_already_set();
-        }
-    throw std::logic_error("no array is to blame");
+    const auto bad = std::ranges::find(survey_, false, &Chunk::finite);
+    const auto owner =
+        std::ranges::upper_bound(tensors_, bad - survey_.begin(), {}, &Tensor::first_chunk) - 1;
+    const std::string text = label(1, active_[owner - tensors_.begin()]).text() +
+                             ": expected finite numbers, got " + (bad->nans ? "NaN" : "infinity");
+    PyErr_SetString(PyExc_FloatingPointError, text.c_str());
+    throw py::error_already_set();
   }
 
   int rule_;

@@ -18,9 +18,6 @@ struct Gradient {
         decayed(h.weight_decay != 0),
         weight_decay(T(h.weight_decay)) {}
 
-  // The gradient that the rule wants is the one in memory.
-  HD bool plain() const { return scale == 1 && limit == T(__builtin_inf()) && !decayed; }
-
   HD T operator()(T p, T g) const {
     g *= scale;
     g = g > limit ? limit : g;

@@ -6,6 +6,7 @@ namespace gradstep {
 
 inline constexpr int max_dims = 65;                  // NumPy's own limit, and the parts of complex numbers
 inline constexpr std::int64_t tile_elements = 1024;  // a tile of each operand fits in the L1 cache together
+inline constexpr std::int64_t line_elements = 16;    // at most, in a cache line
 
 // One axis: its length, and how many elements apart neighbours are in parameter, gradient and states.
 struct Axis {

@@ -158,7 +158,7 @@ def test_terminal_gets_bar_and_table(tmp_path):
     assert process.returncode == 0, text
     assert "\x1b[" in text
     assert "100%" in text
-    assert "test accuracy" in text
+    assert "accuracy" in text
 
 
 @pytest.mark.parametrize(("module", "distribution"), demo.EXTRAS.items())

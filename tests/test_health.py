@@ -56,6 +56,10 @@ def test_counts_of_what_is_not_finite(name):
     r = opt.health[0]
     assert (r.nans, r.infs, r.update_ratio) == (3, 2, 0.0)
     assert math.isnan(r.max_abs)
+    g[[2000, 2999]] = 7
+    opt.step(g, health=True, nonfinite="skip")
+    assert opt.health[0].nans == 1
+    assert math.isnan(opt.health[0].max_abs)
     g[np.isnan(g)] = 0
     opt.step(g, health=True)
     assert (opt.health[0].nans, opt.health[0].max_abs) == (0, math.inf)

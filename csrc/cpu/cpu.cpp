@@ -24,6 +24,9 @@ constexpr const InstructionSet* built[] = {
     &instruction_set_baseline,
 };
 
+// Memory is read faster in long runs, but a thread that lost its processor holds the others up by one.
+constexpr std::int64_t parts_of_a_thread = 16;
+
 std::atomic<const InstructionSet*> chosen{&instruction_set_baseline};
 std::atomic<std::int64_t> part_tiles{32}, thread_elements{1 << 16};
 
@@ -48,12 +51,16 @@ template <class Task>
 void share_runs(std::int64_t elements, std::int64_t count, const Task& task) {
   const std::int64_t worth = elements / thread_elements;  // threads that have enough to do
   const int threads = worth < 2 ? 1 : int(std::min<std::int64_t>(worth, num_threads()));
-  const std::int64_t length = threads < 2 ? count : part_tiles.load();
+  const std::int64_t share_of_a_thread = count / threads;
+  const std::int64_t length =
+      threads < 2 ? count : std::max(part_tiles.load(), share_of_a_thread / parts_of_a_thread);
+  const std::int64_t runs = (count + length - 1) / length;
   const auto run = [&](std::uint32_t part) {
     const FloatingPointDefaults defaults;
-    task(part * length, std::min((part + 1) * length, count));
+    const std::int64_t first = part * length;
+    task(first, std::min(first + length, count));
   };
-  share({std::uint32_t((count + length - 1) / length),
+  share({std::uint32_t(runs),
          [](const void* c, std::uint32_t part) { (*static_cast<decltype(run)*>(c))(part); }, &run},
         threads);
 }

@@ -24,33 +24,27 @@ struct Window {
   int64_t tile;  // its number in the call
 };
 
-// Elements of `n` that come before the next cache line. Vectors that straddle two lines halve AVX-512's
-// speed.
-template <class T>
-int64_t before_line(const T* p, int64_t n) {
-  constexpr int64_t line = 64 / sizeof(T);
-  return n < 4 * line ? 0 : -(reinterpret_cast<std::uintptr_t>(p) / sizeof(T)) % line;
-}
-
+// The rule is a copy, whose constants then stay in registers.
 template <class Rule, class T, class... S>
-void run(const Rule& rule, int64_t n, T* p, const T* g, S*... s) {
-  for (int64_t i = 0, end = before_line(p, n); i < n; end = n) {
+void run(const Rule rule, int64_t n, T* p, const T* g, S*... s) {
+  for (int64_t i = 0, end = n < 64 ? 0 : before_line<T>(p); i < n; end = n) {
 #pragma omp simd
     for (int64_t k = i; k < end; ++k) rule(p[k], g[k], s[k]...);
     i = end;
   }
 }
 
-template <class T>
-Rows<T> prepare(const Gradient<T> gradient, const Window& w, Rows<T> p, Rows<T> g, T* tile) {
-  for (int64_t r = 0; r < w.rows; ++r) {
-    const T *const p_row = p.at + r * p.row, *const g_row = g.at + r * g.row;
-    T* const to = tile + r * w.cols;
-#pragma omp simd
-    for (int64_t i = 0; i < w.cols; ++i) to[i] = gradient(p_row[i], g_row[i]);
+// A rule behind what happens to its gradient.
+template <class Rule, class T>
+struct Prepared {
+  Rule rule;
+  Gradient<T> gradient;
+
+  template <class... S>
+  HD void operator()(T& p, T g, S&... s) const {
+    rule(p, gradient(p, g), s...);
   }
-  return {tile, w.cols};
-}
+};
 
 // The parameter before a step, and how far the step has taken it.
 template <class T>
@@ -72,7 +66,7 @@ class Motion {
   }
 
  private:
-  T before_[tile_elements];
+  T before_[tile_capacity];
 };
 
 // Writes the parameter out, and does what an update does after its rule.
@@ -92,14 +86,12 @@ void finish(const Tensor& t, const Extras& extras, const Window& w, Rows<T> p, T
 }
 
 template <class Rule, class T, class... S>
-void step(const Rule& rule, const Gradient<T>& gradient, const Tensor& t, const Extras& extras,
-          const Window& w, S*... s) {
-  alignas(64) T p_tile[tile_elements], g_tile[tile_elements];
+void step(const Prepared<Rule, T>& rule, const Tensor& t, const Extras& extras, const Window& w, S*... s) {
+  alignas(64) T p_tile[tile_capacity], g_tile[tile_capacity];
   Motion<T> motion;
   const Rows<T> p =
       t.master ? Rows<T>{static_cast<T*>(t.master) + w.state, w.s_row} : fetch(w.p, w.rows, w.cols, p_tile);
-  Rows<T> g = fetch(w.g, w.rows, w.cols, g_tile);
-  if (!gradient.plain()) g = prepare(gradient, w, p, g, g_tile);
+  const Rows<T> g = fetch(w.g, w.rows, w.cols, g_tile);
   if (extras.changes) motion.begin(w, p);
   for (int64_t r = 0; r < w.rows; ++r)
     run(rule, w.cols, p.at + r * p.row, static_cast<const T*>(g.at + r * g.row),
@@ -113,14 +105,17 @@ Place place(Storage storage, void* array, int64_t at, int64_t row, int64_t col) 
 }
 
 // Calls `visit` with the windows that tiles [first, last) of a tensor are; a `whole` run is one window.
-template <class Visit>
+template <class T, class Visit>
 void windows(const Tensor& t, int64_t first, int64_t last, bool whole, const Visit& visit) {
   if (!t.layout) {
-    const int64_t end = least(last * tile_elements, t.n);
-    const int64_t width = whole ? end : tile_elements;
-    for (int64_t at = first * tile_elements; at < end; at += width)
-      visit(Window{place(t.p_storage, t.p, at, 0, 1), place(t.g_storage, t.g, at, 0, 1), at, 0, 1,
-                   least(width, end - at), t.first_tile + at / tile_elements});
+    const int64_t head = native<T>(t.p_storage) ? before_line<T>(t.p) : 0;
+    const auto begin = [&](int64_t tile) { return tile ? least(tile * tile_elements + head, t.n) : 0; };
+    const int64_t end = last == t.tiles ? t.n : begin(last);
+    for (int64_t tile = first; tile < last; tile = whole ? last : tile + 1) {
+      const int64_t at = begin(tile), next = whole ? end : least(begin(tile + 1), end);
+      visit(Window{place(t.p_storage, t.p, at, 0, 1), place(t.g_storage, t.g, at, 0, 1), at, 0, 1, next - at,
+                   t.first_tile + tile});
+    }
     return;
   }
   const Layout& l = *t.layout;
@@ -153,15 +148,14 @@ const Tensor* sweep(const Tensor* t, int64_t& at, int64_t end, const Extras& ext
     const Tensor& like = *t;
     typename R<T>::Hyper hyper;
     __builtin_memcpy(&hyper, like.hyper->rule, sizeof hyper);
-    const R<T> rule(hyper, like.step);
-    const Gradient<T> gradient(*like.hyper, extras);
-    const bool plain = gradient.plain() && !extras.zero_grads && !extras.changes;
+    const Prepared<R<T>, T> rule{R<T>(hyper, like.step), Gradient<T>(*like.hyper, extras)};
+    const bool plain = !extras.zero_grads && !extras.changes;
     do {
       const int64_t last = least(end, t->first_tile + t->tiles);
       const bool whole = plain && native<T>(t->p_storage) && native<T>(t->g_storage) && !t->average;
-      windows(*t, at - t->first_tile, last - t->first_tile, whole, [&](const Window& window) {
+      windows<T>(*t, at - t->first_tile, last - t->first_tile, whole, [&](const Window& window) {
         [&]<std::size_t... k>(std::index_sequence<k...>) {
-          step(rule, gradient, *t, extras, window, static_cast<T*>(t->s[k])...);
+          step(rule, *t, extras, window, static_cast<T*>(t->s[k])...);
         }(std::make_index_sequence<R<T>::states.size()>{});
       });
       at = last;

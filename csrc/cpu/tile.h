@@ -14,6 +14,9 @@ namespace {
 using std::int64_t;
 using std::uint16_t;
 
+// The first tile of an array may be longer by less than a line, so that all others begin on one.
+inline constexpr int64_t tile_capacity = tile_elements + line_elements;
+
 inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 // Rows of a rectangle, each dense.
@@ -33,6 +36,12 @@ struct Place {
 template <class T>
 bool native(Storage storage) {
   return storage == (sizeof(T) == 8 ? Storage::f64 : Storage::f32);
+}
+
+// Elements that come before the next cache line. Vectors that straddle two lines halve AVX-512's speed.
+template <class T>
+int64_t before_line(const void* at) {
+  return -(reinterpret_cast<std::uintptr_t>(at) / sizeof(T)) % (64 / sizeof(T));
 }
 
 template <class T>
@@ -109,7 +118,7 @@ Rows<T> fetch(const Place& place, int64_t rows, int64_t cols, T* tile) {
   if (lies_ready<T>(place)) return {reinterpret_cast<T*>(place.at), place.row};
   if constexpr (sizeof(T) == 4) {
     if (is_short(place.storage)) {
-      uint16_t raw[tile_elements];
+      uint16_t raw[tile_capacity];
       const auto* const home = reinterpret_cast<const uint16_t*>(place.at);
       if (place.col != 1) {
         gather(place, rows, cols, raw);
@@ -130,7 +139,7 @@ void put(const Place& place, int64_t rows, int64_t cols, Rows<T> from) {
   if (lies_ready<T>(place)) return;
   if constexpr (sizeof(T) == 4) {
     if (is_short(place.storage)) {
-      uint16_t raw[tile_elements];
+      uint16_t raw[tile_capacity];
       const bool dense = place.col == 1;
       uint16_t* const home = dense ? reinterpret_cast<uint16_t*>(place.at) : raw;
       const int64_t row = dense ? place.row : cols;

@@ -79,7 +79,7 @@ def from_torch(state_dict: Mapping[str, Any], names: Sequence[str] | None = None
         counts = [_count(entry, RULES[rule]) for entry in entries]
         params = [[label, *_described(entry, RULES[rule])] for label, entry in zip(labels, entries, strict=True)]
         hypers = [_hypers(group, rule) for group in groups]
-    except (KeyError, TypeError, AttributeError) as e:
+    except (KeyError, IndexError, TypeError, AttributeError) as e:
         raise ValueError(f"state_dict: expected one of a PyTorch optimizer; {type(e).__name__}: {e}") from None
     return {
         "version": VERSION,
