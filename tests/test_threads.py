@@ -357,7 +357,6 @@ import numpy as np, gradstep as gs
 A = np.random.default_rng(0).normal(size=(600, 600)).astype("f4")
 p, g = np.zeros(300_000, "f4"), np.ones(300_000, "f4")
 opt = gs.AdamW(p)
-times = {{}}
 def step(): opt.step(g)
 def matmul(): A @ A
 def turn(name, before, call, threads):
@@ -368,13 +367,17 @@ def turn(name, before, call, threads):
         begin = time.perf_counter(); call(); took = time.perf_counter() - begin
     times.setdefault(name, []).append(took)
 threads = gs.get_num_threads()
-for _ in range(40):
-    turn("step", step, step, 1)
-    turn("step after", matmul, step, threads)
-    turn("matmul", matmul, matmul, threads)
-    turn("matmul after", step, matmul, threads)
-median = {{name: statistics.median(t) for name, t in times.items()}}
-assert median["step after"] < 5 * median["step"], median
-assert median["matmul after"] < 2 * median["matmul"], median
+for attempt in range(4):  # other processes disturb some, a stall would spoil all
+    times = {{}}
+    for _ in range(25):
+        turn("step", step, step, 1)
+        turn("step after", matmul, step, threads)
+        turn("matmul", matmul, matmul, threads)
+        turn("matmul after", step, matmul, threads)
+    median = {{name: statistics.median(t) for name, t in times.items()}}
+    if median["step after"] < 5 * median["step"] and median["matmul after"] < 2 * median["matmul"]:
+        break
+else:
+    raise AssertionError(median)
 """
     run(code)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -11,11 +10,12 @@ from gradstep import hyperparameters
 from gradstep.backend import backend_of
 from gradstep.containers import Array, Container, Forest
 from gradstep.group import split_groups
+from gradstep.locks import Locked
 from gradstep.overlap import refuse_overlap
 from gradstep.states import zeros_like
 
 
-class EMA:
+class EMA(Locked):
     r"""Exponential moving average of parameters.
 
     .. math:: a \leftarrow d a + (1 - d) \theta
@@ -57,7 +57,7 @@ class EMA:
     """
 
     def __init__(self, params: Container, decay: hyperparameters.Float = 0.999) -> None:
-        self._lock = threading.RLock()
+        super().__init__()
         self._decay = hyperparameters.check("decay", decay)
         containers, _, grouped = split_groups(params, None)
         self._forest = Forest(containers, grouped)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-import threading
-import weakref
 from collections.abc import Mapping
+from contextlib import nullcontext
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -17,25 +16,14 @@ from gradstep.containers import Array, Container, Forest
 from gradstep.group import Group, split_groups
 from gradstep.health import Health
 from gradstep.hyperparameters import LIMIT, POSITIVE, check_choice, check_flag, check_float
+from gradstep.locks import Locked
 from gradstep.overlap import refuse_overlap
 from gradstep.states import masters_of, zeros_like
 
 PROPAGATE, ONE = "propagate", 1.0  # defaults, told by identity from what a user gives
 
-_living: weakref.WeakSet[Optimizer] = weakref.WeakSet()
 
-
-def _unlock_in_child() -> None:
-    # A thread that was inside a step is not there in a forked child, and would hold its lock for ever.
-    for optimizer in _living:
-        optimizer._lock = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_unlock_in_child)
-
-
-class Optimizer:
+class Optimizer(Locked):
     """Base of all optimizers: updates arrays in place, one `step` at a time.
 
     A subclass names its native `rule` and passes its hyperparameters on. Two threads may call one optimizer:
@@ -61,8 +49,7 @@ class Optimizer:
     rule: ClassVar[str]
 
     def __init__(self, params: Container, *, master_weights: bool = False, **hypers: Any) -> None:
-        self._lock = threading.RLock()
-        _living.add(self)
+        super().__init__()
         self._master_weights = check_flag("master_weights", master_weights)
         self._defaults = hypers
         self._average: EMA | None = None
@@ -171,17 +158,18 @@ class Optimizer:
     def _whole_step(self, flat: tuple[Array, ...], average: EMA | None, *wishes: Any) -> None:
         if not isinstance(average, EMA | None):
             raise TypeError(f"average: expected an EMA, got {type(average).__name__}")
-        decay = 0.0 if average is None else average._joins(self._arrays)
-        if average is not self._average:
-            self._plan.set_averages(() if average is None else average._averages)
-            self._average = average
-        if self._scheduled:
-            self._apply(self._scheduled)
-        applied = self._plan.step(flat, *wishes, decay)
-        if wishes[-1]:
-            self._health = Health.of(self._plan.health(), self._arrays, self._forest.labels, applied)
-        if applied and average is not None:
-            average._follow_others(flat, decay)
+        with nullcontext() if average is None else average._lock:
+            decay = 0.0 if average is None else average._joins(self._arrays)
+            if average is not self._average:
+                self._plan.set_averages(() if average is None else average._averages)
+                self._average = average
+            if self._scheduled:
+                self._apply(self._scheduled)
+            applied = self._plan.step(flat, *wishes, decay)
+            if wishes[-1]:
+                self._health = Health.of(self._plan.health(), self._arrays, self._forest.labels, applied)
+            if applied and average is not None:
+                average._follow_others(flat, decay)
 
     def add_group(self, group: Mapping[str, Any]) -> None:
         """Add a group of parameters; those that there are keep their states, counts and hyperparameters.
