@@ -339,3 +339,15 @@ def test_memory():
             gs.memory(params, rule)
     with pytest.raises(TypeError, match="params"):
         gs.memory([np.ones(2, int)], "adam")
+
+
+def test_momentum_that_was_set_to_zero():
+    opt = gs.SGD(np.ones(2), momentum=0.5)
+    opt.step(np.ones(2))
+    opt.groups[0]["momentum"] = 0.0
+    saved = opt.state_dict()
+    assert saved["rule"] == "sgd"
+    opt.groups[0]["momentum"] = 0.25
+    opt.load_state_dict(saved)
+    assert opt.groups[0]["momentum"] == 0.0
+    assert opt.state["momentum_buffer"].tolist() == [1.0, 1.0]

@@ -73,7 +73,7 @@ class Optimizer(Locked):
         arguments = ["params", "grads", *states]
         plan = backend.Plan(rule, arrays, tuple(states.values()), masters, forest.group_of, labels, arguments)
         self._containers, self._forest, self._groups, self._arrays = containers, forest, groups, arrays
-        self._states, self._masters, self._plan, self._average = states, masters, plan, None
+        self._kernel, self._states, self._masters, self._plan, self._average = rule, states, masters, plan, None
         self._set(tuple((group, group._values) for group in groups))
 
     def step(

@@ -166,8 +166,7 @@ class SGD(Optimizer):
         )
 
     def _native_rule(self, groups: tuple[Group, ...]) -> str:
-        self._buffered = any(group["momentum"] != 0 for group in groups)
-        return self.rule if self._buffered else GradientDescent.rule
+        return self.rule if any(group["momentum"] != 0 for group in groups) else GradientDescent.rule
 
     @staticmethod
     def _check(values: Mapping[str, Any]) -> None:
@@ -179,7 +178,7 @@ class SGD(Optimizer):
             )
 
     def _set(self, changes: tuple[tuple[Group, dict[str, Any]], ...]) -> None:
-        if not self._buffered and any(values["momentum"] != 0 for _, values in changes):
+        if self._kernel != self.rule and any(values["momentum"] != 0 for _, values in changes):
             raise ValueError("momentum: expected 0, since the optimizer was made without it and keeps no buffer")
         super()._set(changes)
 

@@ -66,7 +66,7 @@ def load(opt: Optimizer, path: str | os.PathLike[str]) -> None:
 def _facts(opt: Optimizer) -> dict[str, Any]:
     return {
         "version": VERSION,
-        "rule": opt._native_rule(opt._groups),
+        "rule": opt._kernel,
         "params": [
             [label, str(a.dtype), list(a.shape)] for a, label in zip(opt._arrays, opt._forest.labels, strict=True)
         ],
