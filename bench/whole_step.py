@@ -11,6 +11,7 @@ from figure import Figure
 from turns import medians
 
 import gradstep as gs
+from gradstep import _cpu
 
 N = 2**25
 ADAMW_BYTES = 28  # float32 parameter, gradient and two states: seven times four bytes an element
@@ -52,14 +53,17 @@ def storage(quick: bool) -> Iterator[Figure]:
     bfloat16 = importlib.import_module("ml_dtypes").bfloat16
     wake_blas()
     ceiling = compiled_ceiling()(in_lines(N, 4), gs.get_num_threads())
-    for name, dtype in (("bfloat16", bfloat16), ("float16", np.float16)):
-        p, g = floats(N).astype(dtype), floats(N, 1).astype(dtype)
-        opt = gs.AdamW(p, lr=1e-6)
-        took = medians(
-            {"step": lambda opt=opt, g=g: opt.step(g), "ceiling": ceiling}, 5 if quick else 21, warm=2, rest=0.02
-        )
-        share = took["ceiling"] / ADAMW_BYTES / (took["step"] / 22)
-        yield Figure(f"AdamW on {name}, share of the ceiling for its bytes", share, "storage")
+    chosen = _cpu.isa()
+    for isa in (name for name in _cpu.isas_supported() if name != "baseline"):
+        for name, dtype in (("bfloat16", bfloat16), ("float16", np.float16)):
+            p, g = floats(N).astype(dtype), floats(N, 1).astype(dtype)
+            opt = gs.AdamW(p, lr=1e-6)
+            _cpu.set_isa(isa)
+            turns = {"step": lambda opt=opt, g=g: opt.step(g), "ceiling": ceiling}
+            took = medians(turns, 5 if quick else 21, warm=2, rest=0.02)
+            _cpu.set_isa(chosen)
+            share = took["ceiling"] / ADAMW_BYTES / (took["step"] / 22)
+            yield Figure(f"AdamW on {name}, {isa}, share of the ceiling for its bytes", share, "storage")
 
 
 def averaging(quick: bool) -> Iterator[Figure]:

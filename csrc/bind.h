@@ -227,7 +227,9 @@ class Plan {
   // The memory of a state, master or average: dense, in its parameter's order of axes.
   void* companion(py::handle array, const Slot& slot, const Label& label) {
     const View s = read(array, label);
-    if (!fits(s, slot)) throw py::value_error(label.text() + ": expected the parameter's like");
+    if (!fits(s, slot))
+      throw py::value_error(label.text() + ": expected " + wanted(state_format(slot.p.format), slot) +
+                            ", writeable and dense in its parameter's order of axes, got " + describe(array));
     memory_.add(Ranges::of(s));
     return s.data;
   }
@@ -270,7 +272,8 @@ class Plan {
     } else if (!memory_.meets(range)) {
       slot.apart = range;
     } else if (zero) {
-      throw py::value_error(label.text() + ": expected memory of its own to set to zero, got a parameter's");
+      throw py::value_error(label.text() +
+                            ": expected memory of its own to set to zero, got that of a parameter or state");
     } else {
       held.push_back(grad.attr("copy")());
       g = read(held.back(), label);
@@ -305,12 +308,16 @@ class Plan {
     t.tiles = slot.layout->tiles;
   }
 
-  [[noreturn]] static void refuse(const Slot& slot, py::handle grad, const Label& label) {
+  static std::string wanted(Format format, const Slot& slot) {
     py::tuple shape(slot.p.dims);
     for (int d = 0; d < slot.p.dims; ++d) shape[d] = slot.p.shape[d];
+    return info(format).name + std::string(" of shape ") + std::string(py::str(shape));
+  }
+
+  [[noreturn]] static void refuse(const Slot& slot, py::handle grad, const Label& label) {
     const View g = read(grad, label);
-    const std::string text = label.text() + ": expected " + info(slot.p.format).name + " of shape " +
-                             std::string(py::str(shape)) + ", got " + describe(grad);
+    const std::string text =
+        label.text() + ": expected " + wanted(slot.p.format, slot) + ", got " + describe(grad);
     if (state_format(g.format) != state_format(slot.p.format)) throw py::type_error(text);
     throw py::value_error(text);
   }
@@ -395,9 +402,10 @@ class Plan {
   // What gradients are multiplied by: division by grad_scale and clipping by norm in one.
   static double factor(const Norm& norm, const Wishes& wishes) {
     if (wishes.clip_norm < 0 || wishes.clip_norm == INFINITY) return 1 / wishes.grad_scale;
-    double ratio = wishes.clip_norm / (norm.value() / wishes.grad_scale + 1e-6);
-    if (norm.value() == INFINITY && norm.root < INFINITY)
-      ratio = wishes.clip_norm / norm.unit / norm.root * wishes.grad_scale;
+    const double taken = norm.value() / wishes.grad_scale;
+    const double ratio = taken == INFINITY && norm.root < INFINITY
+                             ? wishes.clip_norm / norm.unit / norm.root * wishes.grad_scale
+                             : wishes.clip_norm / (taken + 1e-6);
     return (ratio > 1 ? 1 : ratio) / wishes.grad_scale;
   }
 

@@ -86,6 +86,25 @@ def test_swapping(rng, name):
     same(w["a"], before["a"])
 
 
+def test_swapping_a_parameter_that_became_read_only_changes_nothing():
+    params = [np.full(2, 3.0), np.full(2, 3.0)]
+    ema = gs.EMA(params, 0.5)
+    for p in params:
+        p[...] = 7
+    params[1].flags.writeable = False
+    with pytest.raises(ValueError, match=r"params\[1\]: expected a writeable array"):
+        ema.swap_in()
+    assert params[0].tolist() == [7.0, 7.0]
+    params[1].flags.writeable = True
+    ema.swap_in()
+    params[0].flags.writeable = False
+    with pytest.raises(ValueError, match=r"params\[0\]: expected a writeable array"):
+        ema.swap_out()
+    params[0].flags.writeable = True
+    ema.swap_out()
+    assert [p.tolist() for p in params] == [[7.0, 7.0]] * 2
+
+
 def test_decay_is_a_schedule_of_the_updates():
     asked = []
     w = np.ones(1)

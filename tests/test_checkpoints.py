@@ -1,17 +1,19 @@
 """Train 10 steps, save, load in a new process, train 10: the same bits as 20 steps."""
 
 import copy
+import itertools
 import json
 import pickle
 import re
-import textwrap
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import gradstep as gs
 from gradstep import checkpoint
-from script import run
 from table import FORMATS, IDS, ROWS, SHORT
 from test_rules import same
 from test_whole_step import randoms
@@ -114,38 +116,61 @@ def test_every_schedule_resumes_to_the_same_bits(tmp_path, rng, name, dtype):
     same(whole[0], parted[0])
 
 
-def test_in_a_new_process(tmp_path):
-    code = """
-    import sys
-    import numpy as np
-    import gradstep as gs
+CHILD = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import test_checkpoints
+test_checkpoints.half(sys.argv[2], int(sys.argv[3]))
+"""
 
-    rng = np.random.default_rng(0)
-    w = rng.normal(size=1000).astype("f4")
-    opt = gs.AdamW(w, lr=gs.schedules.cosine(1e-2, steps=20))
-    grads = rng.normal(size=(20, 1000)).astype("f4")
-    if sys.argv[1] == "10":
-        for g in grads[:10]:
-            opt.step(g)
-        opt.save("opt.npz")
-    elif sys.argv[1] == "20":
-        w[:] = np.load("w.npy")
-        opt.load("opt.npz")
-        for g in grads[10:]:
-            opt.step(g)
-    else:
-        for g in grads:
-            opt.step(g)
-    np.save("w.npy", w)
-    """
-    for argument in ("10", "20"):
-        run(
-            f"import os; os.chdir({str(tmp_path)!r})\nimport sys; sys.argv = ['', {argument!r}]\n"
-            + textwrap.dedent(code)
-        )
-    resumed = np.load(tmp_path / "w.npy")
-    run(f"import os; os.chdir({str(tmp_path)!r})\nimport sys; sys.argv = ['', 'all']\n" + textwrap.dedent(code))
-    same(resumed, np.load(tmp_path / "w.npy"))
+
+def combinations():
+    return itertools.product(range(len(ROWS)), FORMATS, EVERY_SCHEDULE)
+
+
+def half(folder, begin):
+    """Train 10 steps of every combination, from where files in `folder` end if `begin` is not 0."""
+    for index, name, schedule in combinations():
+        path = Path(folder) / f"{index}-{name}-{schedule}"
+        params, grads = course(name)
+        lr = EVERY_SCHEDULE[schedule]()
+        opt = ROWS[index].make(params, lr=lr, master_weights=True)
+        if begin:
+            kept = np.load(path.with_suffix(".npy")).view(params[0].dtype)
+            params[0][...] = kept
+            if hasattr(lr, "report"):
+                lr.load_state_dict(json.loads(path.with_suffix(".json").read_text()))
+            opt.load(path)
+        train(opt, lr, grads[begin : begin + 10])
+        np.save(path.with_suffix(".npy"), params[0].view(np.uint8))
+        if hasattr(lr, "report"):
+            path.with_suffix(".json").write_text(json.dumps(lr.state_dict()))
+        opt.save(path)
+
+
+def course(name):
+    rng = np.random.default_rng(3)
+    return [randoms(rng, 20, name)], [[randoms(rng, 20, name)] for _ in range(20)]
+
+
+def train(opt, lr, grads):
+    for g in grads:
+        opt.step(g)
+        if hasattr(lr, "report"):
+            lr.report(1.0)
+
+
+def test_every_rule_dtype_and_schedule_in_a_new_process(tmp_path):
+    for begin in (0, 10):
+        here = str(Path(__file__).parent)
+        command = [sys.executable, "-W", "error", "-c", CHILD, here, str(tmp_path), str(begin)]
+        subprocess.run(command, check=True)
+    for index, name, schedule in combinations():
+        params, grads = course(name)
+        lr = EVERY_SCHEDULE[schedule]()
+        train(ROWS[index].make(params, lr=lr, master_weights=True), lr, grads)
+        resumed = np.load(tmp_path / f"{index}-{name}-{schedule}.npy").view(params[0].dtype)
+        same(params[0], resumed)
 
 
 def test_state_dict_is_plain_and_a_copy():
@@ -329,10 +354,11 @@ def test_memory():
     for row in ROWS:
         for master in (False, True):
             opt = row.make(params, master_weights=master)
-            if type(opt) is gs.SGD and row.states == 0:
-                assert gs.memory(params, gs.GradientDescent, master_weights=master) == opt.nbytes
-            else:
-                assert gs.memory(params, type(opt), master_weights=master) == opt.nbytes
+            assert gs.memory(params, row.cls, master_weights=master, **row.hypers) == opt.nbytes
+            assert gs.memory(params, row.cls.rule, master_weights=master, **row.hypers) == opt.nbytes
+    assert gs.memory(params, gs.SGD) == gs.SGD(params).nbytes == 0
+    with pytest.raises(TypeError, match="beta: Adam has lr, "):
+        gs.memory(params, "adam", beta=0.5)
     assert gs.memory(params, "adam") == 2 * (30 * 4 + 5 * 8 + 2 * 8)
     for rule, error in [("nothing", ValueError), (3, TypeError), (np.zeros, TypeError), ("average", ValueError)]:
         with pytest.raises(error, match="rule: "):

@@ -97,6 +97,13 @@ def test_clipping_where_the_norm_itself_is_no_double():
     assert p.tolist() == pytest.approx([-0.5] * 4)
 
 
+def test_clipping_where_only_the_divided_norm_is_no_double():
+    p = np.zeros(2)
+    opt = gs.SGD(p, lr=1.0)
+    opt.step(np.array([1e308, 0.0]), clip_norm=1.0, grad_scale=1e-5)
+    assert p.tolist() == pytest.approx([-1.0, 0.0])
+
+
 def test_clip_norm_takes_all_groups_together():
     a, b = np.zeros(1), np.zeros(1)
     opt = gs.SGD([{"params": a}, {"params": b}], lr=1.0)
@@ -214,7 +221,7 @@ BAD_ARGUMENTS = [
     ({"clip_norm": np.ones(2)}, TypeError, "clip_norm: "),
     ({"clip_value": -0.1}, ValueError, "clip_value: "),
     ({"clip_value": 1j}, TypeError, "clip_value: "),
-    ({"grad_scale": 0.0}, ValueError, "grad_scale: expected a finite number above 0, got 0.0"),
+    ({"grad_scale": 0.0}, ValueError, "grad_scale: expected a number from 2**-126 to 2**126, got 0.0"),
     ({"grad_scale": math.inf}, ValueError, "grad_scale: "),
     ({"grad_scale": -2}, ValueError, "grad_scale: "),
     ({"grad_scale": None}, TypeError, "grad_scale: "),
@@ -295,10 +302,15 @@ class TestLossScaler:
         scaler.step(opt, np.array([g]), clip_norm=10.0)
         assert w[0] == pytest.approx(1 - 1e-3, rel=1e-4)
 
-    def test_scale_keeps_the_dtype(self):
+    def test_scale(self):
         scaler = gs.LossScaler(init_scale=8.0)
         assert scaler.scale(2.0) == 16.0
-        assert scaler.scale(np.float16(2)).dtype == np.float16
+        assert scaler.scale(np.ones(2, np.float16)).dtype == np.float16
+        assert scaler.scale(np.array(3)) == 24.0
+        assert gs.LossScaler(init_scale=0.5).scale(np.int32(3)) == 1.5
+        one = gs.LossScaler().scale(np.float16(1e-3))  # 65.5 in a format that ends at 65504 times less
+        assert (one.dtype, float(one)) == (np.float32, pytest.approx(65.56, rel=1e-3))
+        assert gs.LossScaler().scale(np.float16(0)) == 0
         assert scaler.scale(np.ones(2, dtype_of("bfloat16"))).dtype == dtype_of("bfloat16")
 
     def test_state(self):
@@ -314,6 +326,12 @@ class TestLossScaler:
             with pytest.raises((TypeError, ValueError), match="saved"):
                 other.load_state_dict(bad)
         assert other.factor == 2 * 65536.0
+
+    def test_a_state_of_another_interval(self):
+        scaler, opt = gs.LossScaler(growth_interval=3), gs.SGD(np.zeros(1))
+        scaler.load_state_dict({"factor": 4.0, "good": 7})
+        scaler.step(opt, np.ones(1))
+        assert scaler.state_dict() == {"factor": 8.0, "good": 0}
 
     def test_refuses(self):
         for options, error in [

@@ -103,11 +103,16 @@ def test_bfloat16_states_become_float32(rng):
 def test_refuses():
     t = torch.ones(2, requires_grad=True)
     t.grad = torch.ones(2)
+    u = torch.ones(1, requires_grad=True)
     for make, words in [
         (lambda: torch.optim.Adam([t], amsgrad=True), "amsgrad: expected False"),
         (lambda: torch.optim.Adagrad([t], lr_decay=0.1), "lr_decay: expected 0, got 0.1"),
         (lambda: torch.optim.RMSprop([t], momentum=0.9), "param_groups: expected those of"),
         (lambda: torch.optim.Rprop([t]), "param_groups: expected those of"),
+        (lambda: torch.optim.NAdam([t]), "param_groups: expected those of"),
+        (lambda: torch.optim.RAdam([t]), "param_groups: expected those of"),
+        (lambda: torch.optim.Adam([{"params": t}, {"params": u, "amsgrad": True}]), "amsgrad: expected False"),
+        (lambda: torch.optim.Adagrad([{"params": t}, {"params": u, "lr_decay": 0.5}]), "lr_decay: expected 0"),
     ]:
         other = make()
         other.step()

@@ -38,11 +38,11 @@ def test_add_group_refuses_and_changes_nothing():
     before = opt.state_dict()
     for group, error, words in [
         (np.ones(2), TypeError, 'group: expected a dict with the key "params", got ndarray'),
-        ({"lr": 1.0}, TypeError, 'expected a dict with the key "params"'),
+        ({"lr": 1.0}, TypeError, 'params[1]: expected a dict with the key "params"'),
         ({"params": w}, ValueError, "params[0] and params[1] share memory"),
         ({"params": np.ones(2, int)}, TypeError, "params[1]: expected one of"),
         ({"params": np.ones(2), "lr": -1.0}, ValueError, "params[1]['lr']: expected a finite number of at least 0"),
-        ({"params": np.ones(2), "beta": 1.0}, TypeError, "unknown hyperparameter 'beta'"),
+        ({"params": np.ones(2), "beta": 1.0}, TypeError, "params[1]: unknown hyperparameter 'beta'"),
         ({"params": []}, ValueError, "params[1]: expected at least one array"),
     ]:
         with pytest.raises(error, match=re.escape(words)):
@@ -52,6 +52,21 @@ def test_add_group_refuses_and_changes_nothing():
     assert np.array_equal(after["state"]["exp_avg"], before["state"]["exp_avg"])
     opt.step(np.ones(3))
     assert opt.steps == 2
+
+
+def test_what_there_was_before_a_group_was_added_lives_on():
+    p = np.zeros(1)
+    opt = gs.Adam(p, lr=0.1)
+    opt.step(np.ones(1), clip_norm=9.0, health=True)
+    group, average = opt.groups[0], opt.state["exp_avg"]
+    opt.add_group({"params": np.zeros(1)})
+    assert opt.grad_norm == 1.0
+    assert opt.state["exp_avg"][0] is average
+    group["lr"] = 0.25
+    assert [g["lr"] for g in opt.groups] == [0.25, 0.1]
+    assert opt.lr == 0.25
+    with pytest.raises(ValueError, match=re.escape("params[0]['lr']: expected")):
+        group["lr"] = -1.0
 
 
 def test_new_groups_take_the_defaults_of_the_constructor():

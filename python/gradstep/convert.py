@@ -72,7 +72,7 @@ def from_torch(state_dict: Mapping[str, Any], names: Sequence[str] | None = None
     try:
         found, groups = state_dict["state"], state_dict["param_groups"]
         order = [i for group in groups for i in group["params"]]
-        rule = _rule_of(found, groups)
+        rule = _rule_of(groups)
         labels = _labels(groups, names)
         entries = [found.get(i, {}) for i in order]
         flat = {mine: [_array(entry.get(theirs)) for entry in entries] for mine, theirs in RULES[rule].states.items()}
@@ -145,20 +145,30 @@ def to_torch(state_dict: Mapping[str, Any]) -> dict[str, Any]:
     return {"state": state, "param_groups": groups}
 
 
-def _rule_of(found: Mapping[Any, Mapping[str, Any]], groups: Sequence[Mapping[str, Any]]) -> str:
-    group = groups[0]
-    if group.get("amsgrad"):
-        raise ValueError("amsgrad: expected False, got True")
-    if group.get("lr_decay"):
-        raise ValueError(f"lr_decay: expected 0, got {group['lr_decay']!r}; use a schedule")
-    if "betas" in group:
+def _rule_of(groups: Sequence[Mapping[str, Any]]) -> str:
+    kinds = {_kind(group) for group in groups}
+    if not kinds:
+        raise KeyError("params")
+    if len(kinds) > 1:
+        raise ValueError(f"param_groups: expected groups of one rule, got {', '.join(sorted(kinds))}")
+    (kind,) = kinds
+    return "gradient_descent" if kind == "sgd" and not any(group["momentum"] for group in groups) else kind
+
+
+def _kind(group: Mapping[str, Any]) -> str:
+    # What each optimizer of PyTorch writes tells it from its kin.
+    if "amsgrad" in group:
+        if group["amsgrad"]:
+            raise ValueError("amsgrad: expected False, got True")
         if not isinstance(group.get("decoupled_weight_decay"), bool):
             raise ValueError("decoupled_weight_decay: expected True or False, as PyTorch 2.6 and later write it")
         return "adamw" if group["decoupled_weight_decay"] else "adam"
-    if "dampening" in group:
-        return "sgd" if any(g["momentum"] for g in groups) else "gradient_descent"
     if "lr_decay" in group:
+        if group["lr_decay"]:
+            raise ValueError(f"lr_decay: expected 0, got {group['lr_decay']!r}; use a schedule")
         return "adagrad"
+    if "dampening" in group:
+        return "sgd"
     raise ValueError("param_groups: expected those of SGD, Adagrad, Adam or AdamW")
 
 

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
+from typing import Any
+
+from gradstep import rules
 from gradstep.backend import backend_of
 from gradstep.containers import Container, Forest
 from gradstep.group import split_groups
 from gradstep.optimizer import Optimizer
 from gradstep.states import state_dtype
 
+NAMED: dict[str, type[Optimizer]] = {
+    cls.rule: cls
+    for cls in vars(rules).values()
+    if isinstance(cls, type) and issubclass(cls, Optimizer) and cls is not Optimizer
+}
 
-def memory(params: Container, rule: type[Optimizer] | str, *, master_weights: bool = False) -> int:
+
+def memory(params: Container, rule: type[Optimizer] | str, *, master_weights: bool = False, **hypers: Any) -> int:
     """Return the bytes that an optimizer's state takes, before anything is allocated.
 
     Parameters
@@ -17,9 +27,11 @@ def memory(params: Container, rule: type[Optimizer] | str, *, master_weights: bo
     params : array, sequence of arrays, mapping of arrays, or sequence of group dicts
         As for the optimizer; only shapes and dtypes are looked at.
     rule : class or str
-        Such as ``gs.AdamW`` or ``"adamw"``. `SGD` is taken to have momentum; without, it keeps no state.
+        Such as ``gs.AdamW`` or ``"adamw"``.
     master_weights : bool, default False
         Whether 16-bit parameters get a float32 copy.
+    **hypers : float, schedule, bool or tuple
+        Hyperparameters, as for the optimizer: `SGD` keeps a state only with momentum.
 
     Returns
     -------
@@ -35,21 +47,24 @@ def memory(params: Container, rule: type[Optimizer] | str, *, master_weights: bo
     --------
     >>> import numpy as np
     >>> import gradstep as gs
-    >>> gs.memory({"W": np.zeros((100, 10), np.float32)}, "adamw")
-    8000
+    >>> w = {"W": np.zeros((100, 10), np.float32)}
+    >>> gs.memory(w, "adamw"), gs.memory(w, gs.SGD), gs.memory(w, gs.SGD, momentum=0.9)
+    (8000, 0, 4000)
     """
-    containers, _, grouped = split_groups(params, None)
+    cls = NAMED.get(rule) if isinstance(rule, str) else rule
+    if cls is None or cls not in NAMED.values():
+        kind = ValueError if isinstance(rule, str) else TypeError
+        raise kind(f"rule: expected an optimizer class or one of {', '.join(NAMED)}, got {rule!r}")
+    defaults = {name: p.default for name, p in inspect.signature(cls).parameters.items() if p.kind is p.KEYWORD_ONLY}
+    if unknown := [name for name in hypers if name not in defaults]:
+        raise TypeError(f"{unknown[0]}: {cls.__name__} has {', '.join(defaults)}")
+    containers, settings, grouped = split_groups(params, {**defaults, **hypers})
     forest = Forest(containers, grouped)
     arrays = forest.arrays(containers)
     backend = backend_of(arrays[0], "params" + forest.labels[0])
     for array, label in zip(arrays, forest.labels, strict=True):
         backend.check(array, "params", label)
-    name = rule if isinstance(rule, str) else getattr(rule, "rule", None)
-    names = [r for r in backend.states if r != "average"]
-    if name not in names:
-        kind = ValueError if isinstance(rule, str) else TypeError
-        raise kind(f"rule: expected an optimizer class or one of {', '.join(names)}, got {rule!r}")
-    copies = len(backend.states[name])
+    copies = len(backend.states[cls._native_rule(settings)])
     return sum(
         a.size * state_dtype(a).itemsize * (copies + (1 if master_weights and a.itemsize == 2 else 0)) for a in arrays
     )

@@ -93,16 +93,16 @@ class Group(MutableMapping[str, Any]):
 
 
 def split_groups(
-    params: Container, hypers: dict[str, Any] | None
+    params: Container, hypers: dict[str, Any] | None, first: int = 0
 ) -> tuple[list[Container], list[dict[str, Any]], bool]:
     """Return each group's arrays, each group's hyperparameters, and whether the user gave groups.
 
-    Where there are no `hypers`, those of the groups are of no interest.
+    Where there are no `hypers`, those of the groups are of no interest. `first` is the number of the first group.
     """
     if not (is_sequence(params) and params and isinstance(params[0], Mapping)):
         return [params], [hypers or {}], False
     containers, settings = [], []
-    for i, group in enumerate(params):
+    for i, group in enumerate(params, first):
         if not isinstance(group, Mapping) or "params" not in group:
             raise TypeError(f'params[{i}]: expected a dict with the key "params", got {type(group).__name__}')
         own = {name: value for name, value in group.items() if name != "params"}

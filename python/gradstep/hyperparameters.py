@@ -15,7 +15,7 @@ NON_NEGATIVE: Range = (lambda x: 0 <= x < math.inf, "a finite number of at least
 FRACTION: Range = (lambda x: 0 <= x < 1, "a number from 0 up to, but not, 1")
 SHARE: Range = (lambda x: 0 <= x <= 1, "a number from 0 to 1")
 LIMIT: Range = (lambda x: x >= 0, "a number of at least 0")
-POSITIVE: Range = (lambda x: 0 < x < math.inf, "a finite number above 0")
+SCALE: Range = (lambda x: 2.0**-126 <= x <= 2.0**126, "a number from 2**-126 to 2**126")  # its inverse is a float32
 FLOATS: dict[str, Range] = {  # those of a pair are written one by one
     "lr": NON_NEGATIVE,
     "momentum": NON_NEGATIVE,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from gradstep.containers import Container
-from gradstep.hyperparameters import POSITIVE, Range, check_float
+from gradstep.hyperparameters import SCALE, Range, check_float
 
 if TYPE_CHECKING:
     from gradstep.optimizer import Optimizer
@@ -62,7 +62,7 @@ class LossScaler:
         backoff_factor: float = 0.5,
         growth_interval: int = 2000,
     ) -> None:
-        self._factor = check_float("init_scale", POSITIVE, init_scale)
+        self._factor = check_float("init_scale", SCALE, init_scale)
         self._growth_factor = check_float("growth_factor", GROWTH, growth_factor)
         self._backoff_factor = check_float("backoff_factor", BACKOFF, backoff_factor)
         self._growth_interval = _whole("growth_interval", growth_interval, 1)
@@ -84,10 +84,14 @@ class LossScaler:
         Returns
         -------
         number or array
-            The product, in the dtype of `loss`.
+            The product, in the dtype of `loss`; float32 for a single 16-bit number, which could not hold it.
         """
         dtype = getattr(loss, "dtype", None)
-        return loss * (self._factor if dtype is None else dtype.type(self._factor))
+        if dtype is None or dtype.kind in "iub":
+            return loss * self._factor
+        if loss.ndim == 0 and dtype.itemsize == 2:
+            loss = loss.astype("float32")
+        return loss * loss.dtype.type(self._factor)
 
     def step(self, opt: Optimizer, grads: Container, **options: Any) -> bool:
         """Step with the gradients of the scaled loss, or skip the step if one is not finite; adapt the factor.
@@ -122,11 +126,11 @@ class LossScaler:
 
     def _adapt(self, applied: bool) -> None:
         if not applied:
-            self._factor, self._good = max(self._factor * self._backoff_factor, 2.0**-149), 0
+            self._factor, self._good = max(self._factor * self._backoff_factor, 2.0**-126), 0
             return
         self._good += 1
-        if self._good == self._growth_interval:
-            self._factor, self._good = min(self._factor * self._growth_factor, 2.0**127), 0
+        if self._good >= self._growth_interval:
+            self._factor, self._good = min(self._factor * self._growth_factor, 2.0**126), 0
 
     def state_dict(self) -> dict[str, Any]:
         """Return the factor and the number of steps since it last changed.
@@ -153,7 +157,7 @@ class LossScaler:
         """
         if not isinstance(saved, Mapping) or set(saved) != {"factor", "good"}:
             raise ValueError("saved: expected what LossScaler.state_dict() gave")
-        factor = check_float("saved['factor']", POSITIVE, saved["factor"])
+        factor = check_float("saved['factor']", SCALE, saved["factor"])
         self._factor, self._good = factor, _whole("saved['good']", saved["good"], 0)
 
     def __repr__(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -15,7 +15,7 @@ from gradstep.backend import backend_of
 from gradstep.containers import Array, Container, Forest
 from gradstep.group import Group, split_groups
 from gradstep.health import Health
-from gradstep.hyperparameters import LIMIT, POSITIVE, check_choice, check_flag, check_float
+from gradstep.hyperparameters import LIMIT, SCALE, check_choice, check_flag, check_float
 from gradstep.locks import Locked
 from gradstep.overlap import refuse_overlap
 from gradstep.states import masters_of, zeros_like
@@ -54,24 +54,32 @@ class Optimizer(Locked):
         self._defaults = hypers
         self._average: EMA | None = None
         self._health: Health | None = None
+        self._grad_norm: float | None = None
+        self._groups: tuple[Group, ...] = ()
+        self._states: dict[str, tuple[Array, ...]] = {}
+        self._masters: tuple[Array | None, ...] = ()
         self._build(*split_groups(params, hypers))
 
     def _build(self, containers: list[Container], settings: list[dict[str, Any]], grouped: bool) -> None:
-        """Make everything that depends on the arrays; what there was of it stays if this fails."""
+        """Make what depends on the arrays, for new groups; what there is stays, and all of it if this fails."""
         forest = Forest(containers, grouped)
-        groups = tuple(
-            Group(self, i, values, at) for i, (values, at) in enumerate(zip(settings, forest.prefixes, strict=True))
-        )
         arrays, labels = forest.arrays(containers), forest.labels
+        first = len(self._groups)
+        new = (Group(self, i, values, forest.prefixes[i]) for i, values in enumerate(settings, first))
+        groups = (*self._groups, *new)
         backend = backend_of(arrays[0], "params" + labels[0])
         for array, label in zip(arrays, labels, strict=True):
             backend.check(array, "params", label)
         refuse_overlap(arrays, labels)
         rule = self._native_rule(groups)
-        states = {name: zeros_like(arrays, k) for k, name in enumerate(backend.states[rule])}
-        masters = masters_of(arrays, len(states)) if self._master_weights else (None,) * len(arrays)
+        kept = {name: self._states.get(name, ()) for name in backend.states[rule]}
+        states = {name: had + zeros_like(arrays[len(had) :], k) for k, (name, had) in enumerate(kept.items())}
+        more = arrays[len(self._masters) :]
+        masters = self._masters + (masters_of(more, len(states)) if self._master_weights else (None,) * len(more))
         arguments = ["params", "grads", *states]
         plan = backend.Plan(rule, arrays, tuple(states.values()), masters, forest.group_of, labels, arguments)
+        for group, at in zip(groups, forest.prefixes, strict=True):
+            group._at = at
         self._containers, self._forest, self._groups, self._arrays = containers, forest, groups, arrays
         self._kernel, self._states, self._masters, self._plan, self._average = rule, states, masters, plan, None
         self._set(tuple((group, group._values) for group in groups))
@@ -107,7 +115,7 @@ class Optimizer(Locked):
         clip_value : float, optional
             Greatest magnitude of an element.
         grad_scale : float, default 1.0
-            What the loss was multiplied by, above 0.
+            What the loss was multiplied by, from 2**-126 to 2**126.
         nonfinite : {"propagate", "skip", "raise"}
             What happens where a gradient holds NaN or infinity: it enters the rule; nothing changes and `skipped`
             grows; or nothing changes and a FloatingPointError is raised.
@@ -149,7 +157,7 @@ class Optimizer(Locked):
                     average,
                     -1.0 if clip_norm is None else check_float("clip_norm", LIMIT, clip_norm),
                     math.inf if clip_value is None else check_float("clip_value", LIMIT, clip_value),
-                    check_float("grad_scale", POSITIVE, grad_scale),
+                    check_float("grad_scale", SCALE, grad_scale),
                     check_choice("nonfinite", nonfinite, ("propagate", "skip", "raise")),
                     check_flag("zero_grads", zero_grads),
                     check_flag("health", health),
@@ -190,14 +198,10 @@ class Optimizer(Locked):
         with self._lock:
             if not isinstance(group, Mapping):
                 raise TypeError(f'group: expected a dict with the key "params", got {type(group).__name__}')
-            containers, settings, _ = split_groups([group], self._defaults)
-            old, counts, memory = self._plan, self._plan.counts, self._memory()
-            kept = [dict(group) for group in self._groups]
-            self._build([*self._containers, *containers], [*kept, *settings], grouped=True)
-            for name, arrays in memory.items():
-                for new, array in zip(self._memory()[name], arrays, strict=False):
-                    if array is not None:
-                        new[...] = array
+            containers, settings, _ = split_groups([group], self._defaults, len(self._groups))
+            old, self._grad_norm = self._plan, self.grad_norm
+            self._build([*self._containers, *containers], settings, grouped=True)
+            counts = old.counts
             self._plan.set_counts(old.steps, old.skipped, counts + [0] * (len(self._arrays) - len(counts)))
 
     def refresh_master(self) -> None:
@@ -286,7 +290,7 @@ class Optimizer(Locked):
     def grad_norm(self) -> float | None:
         """The last global norm taken, after division by `grad_scale` and before clipping; None before any."""
         norm: float | None = self._plan.grad_norm
-        return norm
+        return self._grad_norm if norm is None else norm
 
     @property
     def health(self) -> Health | None:
@@ -335,8 +339,9 @@ class Optimizer(Locked):
     def _check(values: Mapping[str, Any]) -> None:
         """Refuse hyperparameters that do not go together."""
 
-    def _native_rule(self, groups: tuple[Group, ...]) -> str:
-        return self.rule
+    @classmethod
+    def _native_rule(cls, groups: Sequence[Mapping[str, Any]]) -> str:
+        return cls.rule
 
     def _set(self, changes: tuple[tuple[Group, dict[str, Any]], ...]) -> None:
         with self._lock:

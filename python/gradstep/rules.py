@@ -13,7 +13,7 @@ of the number of calls of ``step`` made before (0 first).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gradstep.containers import Container
@@ -165,8 +165,9 @@ class SGD(Optimizer):
             master_weights=master_weights,
         )
 
-    def _native_rule(self, groups: tuple[Group, ...]) -> str:
-        return self.rule if any(group["momentum"] != 0 for group in groups) else GradientDescent.rule
+    @classmethod
+    def _native_rule(cls, groups: Sequence[Mapping[str, Any]]) -> str:
+        return cls.rule if any(group["momentum"] != 0 for group in groups) else GradientDescent.rule
 
     @staticmethod
     def _check(values: Mapping[str, Any]) -> None:
