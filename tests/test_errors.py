@@ -220,6 +220,22 @@ def test_bad_hyperparameters(cls, hypers, error, words):
         use()
 
 
+def test_hyperparameters_that_do_not_go_together_in_a_group():
+    a, b = np.ones(1), np.ones(1)
+    with pytest.raises(ValueError, match=re.escape("params[1]['nesterov']: expected momentum above 0")):
+        gs.SGD([{"params": a}, {"params": b, "nesterov": True}])
+    opt = gs.SGD([{"params": a}, {"params": b}])
+    with pytest.raises(ValueError, match=re.escape("params[1]['momentum']: expected 0, since")):
+        opt.groups[1]["momentum"] = 0.9
+    opt = gs.SGD(a, momentum=lambda calls: 0.5 if calls == 0 else 0.0, nesterov=True)
+    opt.step(np.ones(1))
+    before = a.copy()
+    with pytest.raises(ValueError, match="nesterov: expected momentum above 0"):
+        opt.step(np.ones(1))
+    assert a == before
+    assert opt.steps == 1
+
+
 def test_hyperparameters_set_later_are_checked():
     opt = gs.SGD(np.ones(1), lr=0.5)
     for set_, error in [

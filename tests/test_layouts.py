@@ -36,7 +36,7 @@ LAYOUTS = {
     "c": lambda a: a.copy(),
     "f": lambda a: np.asfortranarray(a),
     "columns": lambda a: np.repeat(a, 2, axis=-1)[..., ::2] if a.ndim else a.copy(),
-    "rows": lambda a: np.concatenate([a, a])[: len(a)],
+    "rows": lambda a: np.repeat(a, 2, axis=0)[::2],
     "wide": lambda a: np.concatenate([a, a], axis=-1)[..., : a.shape[-1]],
     "reversed": lambda a: a[::-1].copy()[::-1],
     "mirrored": lambda a: a[..., ::-1].copy()[..., ::-1],

@@ -112,6 +112,11 @@ def test_omp_num_threads(layer):
         run(code, OMP_NUM_THREADS=value, GRADSTEP_THREADING=layer)
 
 
+def test_omp_thread_limit():
+    code = "import gradstep as gs; gs.set_num_threads(4); assert gs.get_num_threads() == 1"
+    run(code, OMP_THREAD_LIMIT="1", GRADSTEP_THREADING="openmp")
+
+
 def test_from_environment():
     for value, n in [
         (None, None),

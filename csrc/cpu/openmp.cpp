@@ -2,6 +2,7 @@
 #include <omp.h>
 #include <pthread.h>
 
+#include <algorithm>
 #include <atomic>
 
 #include "team.h"
@@ -22,7 +23,7 @@ void share_openmp(const Work& work, int threads) {
     work.task(work.context, part);
 }
 
-int openmp_threads() { return forked ? 1 : omp_get_max_threads(); }
+int openmp_threads() { return forked ? 1 : std::min(omp_get_max_threads(), omp_get_thread_limit()); }
 void set_openmp_threads(int n) { omp_set_num_threads(n); }
 
 }  // namespace gradstep

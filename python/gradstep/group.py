@@ -43,7 +43,7 @@ class Group(MutableMapping[str, Any]):
         self._index = index
         self._at = at
         self._values = {name: self._check(name, value) for name, value in values.items()}
-        optimizer._check(self._values)
+        optimizer._check(self._values, at)
 
     def __getitem__(self, name: str) -> Any:
         return self._values[name]
@@ -89,7 +89,7 @@ class Group(MutableMapping[str, Any]):
         return hyperparameters.check(name, value, self._label(name))
 
     def _label(self, name: str) -> str:
-        return f"params{self._at}[{name!r}]" if self._at else name
+        return hyperparameters.label_in(self._at, name)
 
 
 def split_groups(

@@ -47,6 +47,11 @@ def check_float(label: str, within: Range, value: Any, origin: str = "got") -> f
     return number
 
 
+def label_in(at: str, name: str) -> str:
+    """Name a hyperparameter for messages: that of the group at `at`, empty if there are no groups."""
+    return f"params{at}[{name!r}]" if at else name
+
+
 def check_flag(name: str, value: Any) -> bool:
     """Return `value` as a bool if it is one, NumPy's included."""
     if not isinstance(value, bool) and type(value).__name__ not in ("bool_", "bool"):

@@ -336,8 +336,8 @@ class Optimizer(Locked):
         return {**self._states, **masters}
 
     @staticmethod
-    def _check(values: Mapping[str, Any]) -> None:
-        """Refuse hyperparameters that do not go together."""
+    def _check(values: Mapping[str, Any], at: str = "") -> None:
+        """Refuse hyperparameters, of the group at `at`, that do not go together."""
 
     @classmethod
     def _native_rule(cls, groups: Sequence[Mapping[str, Any]]) -> str:
@@ -345,8 +345,8 @@ class Optimizer(Locked):
 
     def _set(self, changes: tuple[tuple[Group, dict[str, Any]], ...]) -> None:
         with self._lock:
-            for _, values in changes:
-                self._check(values)
+            for group, values in changes:
+                self._check(values, group._at)
             for group, values in changes:
                 group._values = values
             self._scheduled = tuple(group for group in self._groups if group.scheduled)
@@ -354,6 +354,8 @@ class Optimizer(Locked):
 
     def _apply(self, groups: tuple[Group, ...]) -> None:
         calls = self._plan.calls
-        values = [hyperparameters.spread(group.at(calls)) for group in groups]
-        for group, flat in zip(groups, values, strict=True):
-            self._plan.set_hypers(group._index, flat)
+        values = [group.at(calls) for group in groups]
+        for group, found in zip(groups, values, strict=True):
+            self._check(found, group._at)
+        for group, found in zip(groups, values, strict=True):
+            self._plan.set_hypers(group._index, hyperparameters.spread(found))

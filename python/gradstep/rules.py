@@ -18,7 +18,7 @@ from typing import Any
 
 from gradstep.containers import Container
 from gradstep.group import Group
-from gradstep.hyperparameters import Float
+from gradstep.hyperparameters import Float, label_in
 from gradstep.optimizer import Optimizer
 
 Betas = tuple[Float, Float]
@@ -170,17 +170,19 @@ class SGD(Optimizer):
         return cls.rule if any(group["momentum"] != 0 for group in groups) else GradientDescent.rule
 
     @staticmethod
-    def _check(values: Mapping[str, Any]) -> None:
+    def _check(values: Mapping[str, Any], at: str = "") -> None:
         momentum, dampening = values["momentum"], values["dampening"]
         if values["nesterov"] and (momentum == 0 or dampening != 0):
             raise ValueError(
-                "nesterov: expected momentum above 0 and no dampening, "
+                f"{label_in(at, 'nesterov')}: expected momentum above 0 and no dampening, "
                 f"got momentum={momentum!r}, dampening={dampening!r}"
             )
 
     def _set(self, changes: tuple[tuple[Group, dict[str, Any]], ...]) -> None:
-        if self._kernel != self.rule and any(values["momentum"] != 0 for _, values in changes):
-            raise ValueError("momentum: expected 0, since the optimizer was made without it and keeps no buffer")
+        for group, values in changes:
+            if self._kernel != self.rule and values["momentum"] != 0:
+                label = label_in(group._at, "momentum")
+                raise ValueError(f"{label}: expected 0, since the optimizer was made without it and keeps no buffer")
         super()._set(changes)
 
 
