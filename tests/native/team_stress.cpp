@@ -3,6 +3,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
@@ -47,10 +48,23 @@ struct Array {
     for (int i = 0; i < n; ++i) p[i] = T(i % 100), g[i] = T(i % 7 - 3);
   }
 
-  Tensor tensor(Format format, std::int64_t first_tile, const Hyper& hyper) {
+  // One run of memory has as many chunks as tiles.
+  Tensor tensor(Storage storage, std::int64_t first_tile, const Hyper& hyper) {
     const auto n = std::int64_t(p.size());
-    return {format, p.data(), g.data(), {},         n,
-            1,      &hyper,   nullptr,  first_tile, (n + tile_elements - 1) / tile_elements};
+    return {.p_storage = storage,
+            .g_storage = storage,
+            .p = p.data(),
+            .g = g.data(),
+            .s = {},
+            .master = nullptr,
+            .average = nullptr,
+            .n = n,
+            .step = 1,
+            .hyper = &hyper,
+            .layout = nullptr,
+            .first_tile = first_tile,
+            .tiles = (n + tile_elements - 1) / tile_elements,
+            .first_chunk = first_tile};
   }
 
   bool exact(int steps) const {
@@ -64,9 +78,12 @@ struct Array {
 class Model {
  public:
   bool step(int n) {
-    for (int i = 0; i < n; ++i) update(rule_, tensors_);
+    for (int i = 0; i < n; ++i) {
+      survey(tensors_, 1, false, chunks_.data());
+      update(rule_, tensors_, {});
+    }
     steps_ += n;
-    return singles_.exact(steps_) && doubles_.exact(steps_);
+    return singles_.exact(steps_) && doubles_.exact(steps_) && std::ranges::all_of(chunks_, &Chunk::finite);
   }
 
  private:
@@ -74,8 +91,9 @@ class Model {
   const Hyper hyper_{{lr}};
   Array<float> singles_{3 * tile_elements + 17};
   Array<double> doubles_{2 * tile_elements + 1};
-  const Tensor first_ = singles_.tensor(Format::f32, 0, hyper_);
-  const std::vector<Tensor> tensors_{first_, doubles_.tensor(Format::f64, first_.tiles, hyper_)};
+  const Tensor first_ = singles_.tensor(Storage::f32, 0, hyper_);
+  const std::vector<Tensor> tensors_{first_, doubles_.tensor(Storage::f64, first_.tiles, hyper_)};
+  std::vector<Chunk> chunks_ = std::vector<Chunk>(tensors_.back().first_chunk + tensors_.back().chunks());
   int steps_ = 0;
 };
 
