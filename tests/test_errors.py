@@ -227,6 +227,10 @@ def test_hyperparameters_that_do_not_go_together_in_a_group():
     opt = gs.SGD([{"params": a}, {"params": b}])
     with pytest.raises(ValueError, match=re.escape("params[1]['momentum']: expected 0, since")):
         opt.groups[1]["momentum"] = 0.9
+    damped = gs.SGD(b, momentum=0.5, dampening=lambda calls: float(calls), nesterov=True)
+    damped.step(np.ones(1))
+    with pytest.raises(ValueError, match=r"nesterov: expected .* no dampening, got momentum=0.5, dampening=1.0"):
+        damped.step(np.ones(1))
     opt = gs.SGD(a, momentum=lambda calls: 0.5 if calls == 0 else 0.0, nesterov=True)
     opt.step(np.ones(1))
     before = a.copy()

@@ -172,7 +172,8 @@ class SGD(Optimizer):
     @staticmethod
     def _check(values: Mapping[str, Any], at: str = "") -> None:
         momentum, dampening = values["momentum"], values["dampening"]
-        if values["nesterov"] and (momentum == 0 or dampening != 0):
+        damped = dampening != 0 and not callable(dampening)  # what a schedule returns is checked at its step
+        if values["nesterov"] and (momentum == 0 or damped):
             raise ValueError(
                 f"{label_in(at, 'nesterov')}: expected momentum above 0 and no dampening, "
                 f"got momentum={momentum!r}, dampening={dampening!r}"
