@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "layout.h"
 #include "storage.h"
 
 namespace gradstep {
@@ -39,7 +40,7 @@ struct View {
 
 // Strides in real numbers; those of a complex one are an axis of their own.
 struct RealAxes {
-  std::int64_t shape[65], strides[65];
+  std::int64_t shape[max_dims], strides[max_dims];
   int dims;
 
   explicit RealAxes(const View& v) : dims(v.dims) {

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from types import ModuleType
 from typing import Any
 
 from gradstep import hyperparameters
-from gradstep.backend import backend_of
+from gradstep.backend import checked
 from gradstep.containers import Array, Container, Forest
 from gradstep.group import split_groups
 from gradstep.locks import Locked
@@ -63,7 +62,7 @@ class EMA(Locked):
         containers, _, grouped = split_groups(params, None)
         self._forest = Forest(containers, grouped)
         self._arrays, labels = self._forest.arrays(containers), self._forest.labels
-        backend = self._check_parameters()
+        backend = checked(self._arrays, labels)
         refuse_overlap(self._arrays, labels)
         self._averages = zeros_like(self._arrays, 3)
         for average, array in zip(self._averages, self._arrays, strict=True):
@@ -89,7 +88,7 @@ class EMA(Locked):
         """
         with self._lock:
             self._refuse_swapped()
-            self._check_parameters()
+            checked(self._arrays, self._forest.labels)
             self._aside = [array.copy() for array in self._arrays]
             for array, average in zip(self._arrays, self._averages, strict=True):
                 array[...] = average
@@ -105,7 +104,7 @@ class EMA(Locked):
         with self._lock:
             if self._aside is None:
                 raise ValueError("EMA: expected averages that were swapped in")
-            self._check_parameters()
+            checked(self._arrays, self._forest.labels)
             for array, kept in zip(self._arrays, self._aside, strict=True):
                 array[...] = kept
             self._aside = None
@@ -188,13 +187,6 @@ class EMA(Locked):
 
     def __reduce__(self) -> str:
         raise TypeError("EMA: an average holds references to its parameters, and no copy of it would")
-
-    def _check_parameters(self) -> ModuleType:
-        labels = self._forest.labels
-        backend = backend_of(self._arrays[0], "params" + labels[0])
-        for array, label in zip(self._arrays, labels, strict=True):
-            backend.check(array, "params", label)
-        return backend
 
     def _refuse_swapped(self) -> None:
         if self._aside is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import ModuleType
 
 from gradstep import _cpu
@@ -19,3 +20,17 @@ def backend_of(array: Array, argument: str) -> ModuleType:
     if hasattr(array, "__cuda_array_interface__"):
         raise TypeError(f"{argument}: expected a NumPy array, got a CUDA array; this build has no CUDA module")
     return _cpu
+
+
+def checked(arrays: Sequence[Array], labels: Sequence[str], argument: str = "params") -> ModuleType:
+    """Return the module for arrays that a step can update.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If one is not such an array, naming it.
+    """
+    backend = backend_of(arrays[0], argument + labels[0])
+    for array, label in zip(arrays, labels, strict=True):
+        backend.check(array, argument, label)
+    return backend

@@ -6,7 +6,7 @@ import inspect
 from typing import Any
 
 from gradstep import rules
-from gradstep.backend import backend_of
+from gradstep.backend import checked
 from gradstep.containers import Container, Forest
 from gradstep.group import split_groups
 from gradstep.optimizer import Optimizer
@@ -61,9 +61,7 @@ def memory(params: Container, rule: type[Optimizer] | str, *, master_weights: bo
     containers, settings, grouped = split_groups(params, {**defaults, **hypers})
     forest = Forest(containers, grouped)
     arrays = forest.arrays(containers)
-    backend = backend_of(arrays[0], "params" + forest.labels[0])
-    for array, label in zip(arrays, forest.labels, strict=True):
-        backend.check(array, "params", label)
+    backend = checked(arrays, forest.labels)
     copies = len(backend.states[cls._native_rule(settings)])
     return sum(
         a.size * state_dtype(a).itemsize * (copies + (1 if master_weights and a.itemsize == 2 else 0)) for a in arrays

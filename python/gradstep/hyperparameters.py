@@ -59,6 +59,15 @@ def check_flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
+def check_whole(name: str, value: Any, least: int) -> int:
+    """Return `value` if it is a whole number of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name}: expected a whole number of at least {least}, got {value!r}")
+    if value < least:
+        raise ValueError(f"{name}: expected a whole number of at least {least}, got {value!r}")
+    return value
+
+
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> str:
     """Return `value` if it is one of some words."""
     if not isinstance(value, str):

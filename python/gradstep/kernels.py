@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gradstep import _cpu, hyperparameters, rules
-from gradstep.backend import backend_of
+from gradstep.backend import checked
 from gradstep.containers import Array, is_sequence
 from gradstep.optimizer import Optimizer
 from gradstep.overlap import refuse_overlap
@@ -63,9 +63,7 @@ def _kernel(cls: type[Optimizer]) -> Callable[..., None]:
         if scheduled := [name for name, value in values.items() if hyperparameters.is_scheduled(value)]:
             raise TypeError(f"{scheduled[0]}: expected a number, got a schedule")
         cls._check(values)
-        if isinstance(step, bool) or not isinstance(step, int):
-            raise TypeError(f"step: expected a whole number of at least 1, got {step!r}")
-        if not 1 <= step < 1 << 62:
+        if hyperparameters.check_whole("step", step, 1) >= 1 << 62:
             raise ValueError(f"step: expected a whole number of at least 1, got {step!r}")
         _run(rule, ("p", "g", *states), (p, g, *state), step, values)
 
@@ -77,14 +75,10 @@ def _kernel(cls: type[Optimizer]) -> Callable[..., None]:
 
 def _run(rule: str, names: Sequence[str], given: Sequence[Any], step: int, values: Mapping[str, Any]) -> None:
     (params, grads, *states), labels = _columns(names, given)
-    backend = backend_of(params[0], names[0] + labels[0])
-    for name, column in zip(names, (params, grads, *states), strict=True):
-        if name != names[1]:
-            for array, label in zip(column, labels, strict=True):
-                backend.check(array, name, label)
-    written = [(array, name + label) for name, column in zip((names[0], *names[2:]), (params, *states), strict=True)
-               for array, label in zip(column, labels, strict=True)]  # fmt: skip
-    refuse_overlap([array for array, _ in written], [label for _, label in written], "")
+    written = {names[0]: params, **dict(zip(names[2:], states, strict=True))}
+    for name, column in written.items():
+        backend = checked(column, labels, name)
+    refuse_overlap([a for column in written.values() for a in column], [n + k for n in written for k in labels], "")
     for grad, label in zip(grads, labels, strict=True):
         if grad is None:
             raise TypeError(f"{names[1]}{label}: expected an array, got None")

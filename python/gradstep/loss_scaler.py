@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from gradstep.containers import Container
-from gradstep.hyperparameters import SCALE, Range, check_float
+from gradstep.hyperparameters import SCALE, Range, check_float, check_whole
 
 if TYPE_CHECKING:
     from gradstep.optimizer import Optimizer
@@ -65,7 +65,7 @@ class LossScaler:
         self._factor = check_float("init_scale", SCALE, init_scale)
         self._growth_factor = check_float("growth_factor", GROWTH, growth_factor)
         self._backoff_factor = check_float("backoff_factor", BACKOFF, backoff_factor)
-        self._growth_interval = _whole("growth_interval", growth_interval, 1)
+        self._growth_interval = check_whole("growth_interval", growth_interval, 1)
         self._good = 0
 
     @property
@@ -158,15 +158,7 @@ class LossScaler:
         if not isinstance(saved, Mapping) or set(saved) != {"factor", "good"}:
             raise ValueError("saved: expected what LossScaler.state_dict() gave")
         factor = check_float("saved['factor']", SCALE, saved["factor"])
-        self._factor, self._good = factor, _whole("saved['good']", saved["good"], 0)
+        self._factor, self._good = factor, check_whole("saved['good']", saved["good"], 0)
 
     def __repr__(self) -> str:
         return f"LossScaler(factor={self._factor!r})"
-
-
-def _whole(name: str, value: Any, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name}: expected a whole number of at least {least}, got {value!r}")
-    if value < least:
-        raise ValueError(f"{name}: expected a whole number of at least {least}, got {value!r}")
-    return value

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from gradstep import hyperparameters, state_dict
 from gradstep.averages import EMA
-from gradstep.backend import backend_of
+from gradstep.backend import checked
 from gradstep.containers import Array, Container, Forest
 from gradstep.group import Group, split_groups
 from gradstep.health import Health
@@ -67,9 +67,7 @@ class Optimizer(Locked):
         first = len(self._groups)
         new = (Group(self, i, values, forest.prefixes[i]) for i, values in enumerate(settings, first))
         groups = (*self._groups, *new)
-        backend = backend_of(arrays[0], "params" + labels[0])
-        for array, label in zip(arrays, labels, strict=True):
-            backend.check(array, "params", label)
+        backend = checked(arrays, labels)
         refuse_overlap(arrays, labels)
         rule = self._native_rule(groups)
         kept = {name: self._states.get(name, ()) for name in backend.states[rule]}

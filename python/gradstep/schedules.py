@@ -16,6 +16,7 @@ from itertools import pairwise
 from numbers import Integral
 from typing import Any, ClassVar, Literal, TypeAlias
 
+from gradstep import hyperparameters
 from gradstep.hyperparameters import FRACTION, NON_NEGATIVE, Float, Range, ask, check_float, check_one
 
 __all__ = [
@@ -77,7 +78,7 @@ def _milestones(name: str, value: Any) -> tuple[int, ...]:
 
 AMOUNT = _number(NON_NEGATIVE)
 POSITIVE = _number((lambda x: 0 < x < math.inf, "a finite number above 0"))
-SHARE = _number((lambda x: 0 <= x <= 1, "a number from 0 to 1"))
+SHARE = _number(hyperparameters.SHARE)
 METRIC = _number((lambda x: True, "a number"))
 SCHEDULE = _number(NON_NEGATIVE, check_one)
 WHOLE = partial(_whole, 0)
