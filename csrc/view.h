@@ -10,6 +10,11 @@
 
 namespace gradstep {
 
+// Space for what a view points to, where the array itself does not hold it in this form.
+struct Room {
+  std::int64_t shape[max_dims], strides[max_dims];
+};
+
 // Strides are in bytes.
 struct View {
   char* data;
@@ -17,6 +22,7 @@ struct View {
   int dims;
   const std::int64_t *shape, *strides;
   bool writeable;
+  int device = 0;
 
   std::int64_t size() const {
     std::int64_t n = 1;
@@ -64,6 +70,11 @@ class Ranges {
       (reach < 0 ? low : high) += reach;
     }
     return {low, high};
+  }
+
+  static Range of(const void* at, std::int64_t bytes) {
+    const auto low = reinterpret_cast<std::uintptr_t>(at);
+    return {low, at ? low + bytes : low};
   }
 
   void add(Range range) {

@@ -31,7 +31,7 @@ def test_in_the_step_or_alone(engine, rng, row, name, master, isa):
         alone.update()
     for x, y in zip(fused.averages, alone.averages, strict=True):
         same(np.array(x), np.array(y))
-    assert fused.updates == alone.updates == 5
+    assert fused.calls == alone.calls == 5
 
 
 def test_specification(rng):
@@ -105,7 +105,7 @@ def test_swapping_a_parameter_that_became_read_only_changes_nothing():
     assert [p.tolist() for p in params] == [[7.0, 7.0]] * 2
 
 
-def test_decay_is_a_schedule_of_the_updates():
+def test_decay_is_a_schedule_of_the_calls():
     asked = []
     w = np.ones(1)
     ema = gs.EMA(w, lambda updates: asked.append(updates) or min(0.9, (1 + updates) / (10 + updates)))
@@ -114,8 +114,8 @@ def test_decay_is_a_schedule_of_the_updates():
     ema.update()
     opt.step(np.full(1, np.nan), average=ema, nonfinite="skip")
     opt.step(np.ones(1), average=ema)
-    assert asked == [0, 1, 2, 2]
-    assert ema.updates == 3
+    assert asked == [0, 1, 2, 3]
+    assert ema.calls == 4
 
 
 def test_averages_come_and_go():
@@ -156,15 +156,15 @@ def test_state(rng):
     ema.update()
     other.load_state_dict(ema.state_dict())
     same(other.averages["a"], ema.averages["a"])
-    assert other.updates == 1
+    assert other.calls == 1
     kept = other.averages["a"].copy()
     for bad in (
         {},
-        {"averages": {"a": np.zeros(4)}, "updates": 1},
-        {"averages": {"b": np.zeros(5)}, "updates": 1},
-        {"averages": {"a": np.zeros(5, "f4")}, "updates": 1},
-        {"averages": {"a": np.zeros(5)}, "updates": -1},
-        {"averages": [np.zeros(5)], "updates": 1},
+        {"averages": {"a": np.zeros(4)}, "calls": 1},
+        {"averages": {"b": np.zeros(5)}, "calls": 1},
+        {"averages": {"a": np.zeros(5, "f4")}, "calls": 1},
+        {"averages": {"a": np.zeros(5)}, "calls": -1},
+        {"averages": [np.zeros(5)], "calls": 1},
     ):
         with pytest.raises(ValueError, match="saved"):
             other.load_state_dict(bad)
@@ -179,3 +179,15 @@ def test_groups():
     assert ema.averages[0][0].tolist() == [0.5, 0.5]
     assert ema.averages[1]["b"].tolist() == [1.0] * 3
     assert ema.nbytes == 40
+
+
+def test_an_average_that_is_gone_leaves_no_claim_to_its_memory():
+    w, fresh = np.zeros(1000), []
+    opt, ema = gs.SGD(w), gs.EMA(w)
+    opt.step(np.ones(1000), average=ema)
+    opt.step(np.ones(1000))
+    former = ema.averages
+    for g in (former, np.ones(1000)):
+        opt.step(g, zero_grads=True)
+        fresh.append(g)
+    assert not any(g.any() for g in fresh)

@@ -311,6 +311,7 @@ class TestLossScaler:
         one = gs.LossScaler().scale(np.float16(1e-3))  # 65.5 in a format that ends at 65504 times less
         assert (one.dtype, float(one)) == (np.float32, pytest.approx(65.56, rel=1e-3))
         assert gs.LossScaler().scale(np.float16(0)) == 0
+        assert gs.LossScaler().scale(np.array([0, 0.25], np.float16)).tolist() == [0, 16384]
         assert scaler.scale(np.ones(2, dtype_of("bfloat16"))).dtype == dtype_of("bfloat16")
 
     def test_state(self):
@@ -350,3 +351,11 @@ class TestLossScaler:
         with pytest.raises(ValueError, match="grads"):
             scaler.step(opt, np.ones(2))
         assert scaler.factor == 65536.0
+
+
+def test_a_norm_that_only_grad_scale_brings_into_range():
+    w = np.zeros(4)
+    opt = gs.SGD(w, lr=1.0)
+    opt.step(np.full(4, 1.7e308), clip_norm=1.0, grad_scale=65536.0, health=True)
+    assert opt.grad_norm == opt.health[0].norm == pytest.approx(2 * (1.7e308 / 65536), rel=1e-12)
+    assert w == pytest.approx([-0.5] * 4)

@@ -127,3 +127,29 @@ def test_refuses():
     opt = gs.Adam([np.ones(2)], lr=lambda n: 1.0)
     with pytest.raises(ValueError, match=re.escape("groups[0]['lr']: expected a number, got a schedule")):
         gs.convert.to_torch(opt.state_dict())
+
+
+def test_adagrad_arrays_that_were_never_stepped():
+    opt = gs.Adagrad([np.ones(2), np.ones(3)])
+    opt.step([np.ones(2), None])
+    tensors = [torch.ones(2, requires_grad=True), torch.ones(3, requires_grad=True)]
+    theirs = torch.optim.Adagrad(tensors, lr=0.01)
+    theirs.load_state_dict(gs.convert.to_torch(opt.state_dict()))
+    for t in tensors:
+        t.grad = torch.ones_like(t)
+    theirs.step()
+    assert torch.isfinite(tensors[1]).all()
+
+
+@pytest.mark.parametrize("step", [float("inf"), float("nan"), 2.5, -1.0])
+def test_a_step_that_is_no_count(step):
+    theirs = torch.optim.Adam([torch.ones(2, requires_grad=True)])
+    saved = theirs.state_dict()
+    saved["state"] = {0: {"step": step, "exp_avg": torch.zeros(2), "exp_avg_sq": torch.zeros(2)}}
+    with pytest.raises(ValueError, match="step"):
+        gs.convert.from_torch(saved)
+    saved["state"] = {0: {"step": 1.0, "exp_avg": torch.zeros(2)}}
+    with pytest.raises(ValueError, match="exp_avg_sq"):
+        gs.convert.from_torch(saved)
+    with pytest.raises(ValueError, match="names: expected each once"):
+        gs.convert.from_torch(torch.optim.Adam([torch.ones(2), torch.ones(2)]).state_dict(), names=["a", "a"])

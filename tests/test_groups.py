@@ -156,3 +156,10 @@ def test_a_parameter_made_read_only_later_is_not_written():
         opt.step([np.ones(1), np.ones(2)])
     assert (p == 1).all()
     assert opt.steps == 0
+
+
+def test_a_state_is_no_parameter():
+    opt = gs.Adam({"W": np.ones(3)})
+    with pytest.raises(ValueError, match=r"state\['exp_avg'\]\[0\]\['W'\] and params\[1\] share memory"):
+        opt.add_group({"params": opt.state["exp_avg"]["W"]})
+    opt.step({"W": np.ones(3)})

@@ -134,3 +134,35 @@ class TestPlot:
                 gs.plot.health(history, axes=axes)
         with pytest.raises(ValueError, match="axes: expected two, got 1"):
             gs.plot.health([], axes=[axes[0]])
+
+
+@pytest.mark.parametrize(("large", "small"), [(1e290, 1e-3), (1.0, 1e-170), (np.nan, 1e200)])
+def test_each_array_has_a_norm_in_its_own_range(large, small):
+    opt = gs.SGD([np.ones(3), np.ones(3)])
+    opt.step([np.full(3, large), np.full(3, small)], health=True, nonfinite="skip")
+    assert opt.health[1].norm == pytest.approx(small * 3**0.5, rel=1e-12)
+    assert math.isnan(large) or opt.health[0].norm == pytest.approx(large * 3**0.5, rel=1e-12)
+
+
+@pytest.mark.parametrize(("p", "g"), [(1e200, 1e198), (1e-180, 1e-182), (1.0, 1e-182)])
+@pytest.mark.parametrize("n", [3, 5000])
+def test_update_ratios_out_of_the_range_of_squares(p, g, n):
+    opt = gs.SGD(np.full(n, p), lr=0.1)
+    opt.step(np.full(n, g), health=True)
+    expected = (p - (p - 0.1 * g)) / p
+    assert opt.health[0].update_ratio == pytest.approx(expected, rel=1e-12)
+
+
+def test_health_is_kept_until_it_is_read_and_after_a_group_is_added():
+    opt = gs.SGD([np.ones(2)], lr=0.5)
+    opt.step([np.ones(2)], health=True)
+    opt.step([np.zeros(2)])
+    opt.add_group({"params": [np.ones(3)]})
+    assert opt.health[0].norm == pytest.approx(2**0.5)
+
+
+def test_an_empty_array_has_a_row():
+    opt = gs.SGD([np.ones(0), np.ones(2)])
+    opt.step([np.ones(0), np.ones(2)], health=True)
+    assert [(r.norm, r.zeros) for r in opt.health] == [(0.0, 0.0), (pytest.approx(2**0.5), 0.0)]
+    gs.SGD(np.ones(0)).step(np.ones(0), clip_norm=1.0, health=True, zero_grads=True)

@@ -158,3 +158,12 @@ def test_any_shape_and_stride(axes, random, index, dtype):
     if not isinstance(p, np.ndarray):
         p = np.array(p)
     check(ROWS[index], p, [np.asarray(make(2)), np.asarray(make(2))])
+
+
+def test_empty_arrays_in_every_layout():
+    for shape in [(0,), (0, 3), (3, 0), (2, 0, 4)]:
+        for p_layout, g_layout in itertools.product(("c", "f", "reversed", "mirrored"), repeat=2):
+            opt = gs.Adam(LAYOUTS[p_layout](np.ones(shape)))
+            opt.step(LAYOUTS[g_layout](np.ones(shape)), clip_norm=1.0, zero_grads=True)
+        wide = np.ones((4, 6))[::2, 3:3]
+        gs.Adam(wide).step(np.ones((6, 4))[3:3].T[::2])

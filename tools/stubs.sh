@@ -7,7 +7,7 @@ out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 
 pybind11-stubgen gradstep._cpu -o "$out" --exit-code
-# Values that differ from one build to the next go; the bare containers get the types that bind.h gives them.
+# Values that differ from one build to the next go; the bare containers get the types that plan.h and bind.h give them.
 sed -E -i \
   -e '/^[a-z_]+: .* = /s/ = .*//' \
   -e 's/^flags: dict$/flags: dict[str, str]/' \

@@ -49,6 +49,7 @@ class FloatingPointDefaults {
 // Shares [0, count) out as runs: `task(first, last)` is called for each, on some thread.
 template <class Task>
 void share_runs(std::int64_t elements, std::int64_t count, const Task& task) {
+  if (count == 0) return;
   const std::int64_t worth = elements / thread_elements;  // threads that have enough to do
   const int threads = worth < 2 ? 1 : int(std::min<std::int64_t>(worth, num_threads()));
   const std::int64_t share_of_a_thread = count / threads;

@@ -1,4 +1,5 @@
-// What the CPU backend offers beside backend.h: the choice of the instruction set, and how work is cut.
+// What the CPU backend offers beside backend.h: its verbs, the choice of the instruction set, and how work is
+// cut.
 #pragma once
 #include <span>
 #include <string>
@@ -13,6 +14,16 @@ bool supported(const InstructionSet& isa);
 
 const InstructionSet& instruction_set();
 void set_instruction_set(const InstructionSet& isa);
+
+// One step of `rule` for all tensors.
+void update(int rule, std::span<const Tensor> tensors, const Extras& extras);
+
+// Reads all gradients; squares are taken of each times `scale`.
+void survey(std::span<const Tensor> tensors, double scale, bool counted, Chunk* chunks);
+
+// Sums runs as long as a tile, then their sums likewise, until one is left: the same order everywhere. What
+// is in `terms` is lost.
+double sum(std::span<double> terms);
 
 // How many tiles a thread claims at once, and how many elements are worth a thread.
 void set_grain(std::int64_t part_tiles, std::int64_t thread_elements);

@@ -61,7 +61,7 @@ static Format known_format(py::handle array, PyObject* descr, const Label& label
   return format;
 }
 
-View read(py::handle x, const Label& label) {
+View read(py::handle x, const Label& label, Room&) {
   if (!py::isinstance<py::array>(x))
     throw py::type_error(label.text() + ": expected a NumPy array, got " + type_name(x));
   const auto* type = reinterpret_cast<PyObject*>(Py_TYPE(x.ptr()));
@@ -82,6 +82,10 @@ View read(py::handle x, const Label& label) {
 bool writeable(py::handle array) {
   return py::detail::array_proxy(array.ptr())->flags & py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
 }
+
+py::object copy_of(py::handle array) { return array.attr("copy")(); }
+
+void* current_stream(int) { return nullptr; }
 
 static std::string choices(const std::vector<std::string>& names) {
   std::string text;

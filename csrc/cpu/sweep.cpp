@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "../gradient.h"
+#include "../norm.h"
 #include "../rules/all.h"
 #include "survey.h"
 #include "tile.h"
@@ -57,28 +58,31 @@ class Motion {
 
   Change end(const Window& w, Rows<T> p) const {
     const int64_t n = w.rows * w.cols;
-    const auto square = [](double x) { return x * x; };
-    return {lane_sum(n,
-                     [&](int64_t i) {
-                       return square(double(p.at[i / w.cols * p.row + i % w.cols]) - double(before_[i]));
-                     }),
-            lane_sum(n, [&](int64_t i) { return square(before_[i]); })};
+    return {
+        norm(n,
+             [&](int64_t i) { return double(p.at[i / w.cols * p.row + i % w.cols]) - double(before_[i]); }),
+        norm(n, [&](int64_t i) { return double(before_[i]); })};
   }
 
  private:
+  template <class Element>
+  static double norm(int64_t n, const Element& element) {
+    const auto sum_sq = [&](double scale) {
+      return lane_sum(n, [&](int64_t i) {
+        const double x = element(i) * scale;
+        return x * x;
+      });
+    };
+    const double plain = sum_sq(1), unit = sizeof(T) == 8 ? unit_for(plain) : 1;
+    return root(unit == 1 ? plain : sum_sq(1 / unit)) * unit;
+  }
+
   T before_[tile_capacity];
 };
 
-// Writes the parameter out, and does what an update does after its rule.
+// Moves the average towards what the parameter holds.
 template <class T>
-void finish(const Tensor& t, const Extras& extras, const Window& w, Rows<T> p, T* tile,
-            const Motion<T>& motion) {
-  put(w.p, w.rows, w.cols, p);
-  if (extras.zero_grads) clear(w.g, w.rows, w.cols);
-  if (!t.average && !extras.changes) return;
-  const Rows<T> stored = is_short(t.p_storage) ? fetch(w.p, w.rows, w.cols, tile) : p;
-  if (extras.changes) extras.changes[w.tile] = motion.end(w, t.master ? p : stored);
-  if (!t.average) return;
+void follow(const Tensor& t, const Extras& extras, const Window& w, Rows<T> stored) {
   const Average<T> average({extras.average_decay}, 1);
   for (int64_t r = 0; r < w.rows; ++r)
     run(average, w.cols, static_cast<T*>(t.average) + w.state + r * w.s_row,
@@ -88,15 +92,23 @@ void finish(const Tensor& t, const Extras& extras, const Window& w, Rows<T> p, T
 template <class Rule, class T, class... S>
 void step(const Prepared<Rule, T>& rule, const Tensor& t, const Extras& extras, const Window& w, S*... s) {
   alignas(64) T p_tile[tile_capacity], g_tile[tile_capacity];
-  Motion<T> motion;
-  const Rows<T> p =
-      t.master ? Rows<T>{static_cast<T*>(t.master) + w.state, w.s_row} : fetch(w.p, w.rows, w.cols, p_tile);
-  const Rows<T> g = fetch(w.g, w.rows, w.cols, g_tile);
-  if (extras.changes) motion.begin(w, p);
-  for (int64_t r = 0; r < w.rows; ++r)
-    run(rule, w.cols, p.at + r * p.row, static_cast<const T*>(g.at + r * g.row),
-        s + w.state + r * w.s_row...);
-  finish(t, extras, w, p, p_tile, motion);
+  Rows<T> p = t.master && t.g ? Rows<T>{static_cast<T*>(t.master) + w.state, w.s_row}
+                              : fetch(w.p, w.rows, w.cols, p_tile);
+  const bool rounds = is_short(t.p_storage) && t.g && (t.average || extras.changes);
+  if (t.g) {
+    const Rows<T> g = fetch(w.g, w.rows, w.cols, g_tile);
+    Motion<T> motion;
+    if (extras.changes) motion.begin(w, p);
+    for (int64_t r = 0; r < w.rows; ++r)
+      run(rule, w.cols, p.at + r * p.row, static_cast<const T*>(g.at + r * g.row),
+          s + w.state + r * w.s_row...);
+    put(w.p, w.rows, w.cols, p);
+    if (extras.zero_grads) clear(w.g, w.rows, w.cols);
+    const Rows<T> stored = rounds ? fetch(w.p, w.rows, w.cols, p_tile) : p;
+    if (extras.changes) extras.changes[w.tile] = motion.end(w, t.master ? p : stored);
+    p = stored;
+  }
+  if (t.average) follow(t, extras, w, p);
 }
 
 // Where a rectangle begins: so many elements into an array.
@@ -154,6 +166,7 @@ const Tensor* sweep(const Tensor* t, int64_t& at, int64_t end, const Extras& ext
       const int64_t last = least(end, t->first_tile + t->tiles);
       const bool whole = plain && native<T>(t->p_storage) && native<T>(t->g_storage) && !t->average;
       windows<T>(*t, at - t->first_tile, last - t->first_tile, whole, [&](const Window& window) {
+        if (extras.skip) return t->g ? clear(window.g, window.rows, window.cols) : void();
         [&]<std::size_t... k>(std::index_sequence<k...>) {
           step(rule, *t, extras, window, static_cast<T*>(t->s[k])...);
         }(std::make_index_sequence<R<T>::states.size()>{});

@@ -28,7 +28,8 @@ class EMA(Locked):
     params : array, sequence of arrays, mapping of arrays, or sequence of group dicts
         As given to the optimizer. References are kept.
     decay : float or schedule, default 0.999
-        :math:`d`, from 0 to 1; a schedule is a callable of the number of updates made before.
+        :math:`d`, from 0 to 1; a schedule is a callable of the number of updates asked for
+        before, skipped ones included.
 
     Raises
     ------
@@ -69,14 +70,13 @@ class EMA(Locked):
             average[...] = array
         n = len(labels)
         self._plan = backend.Plan("average", self._averages, (), (None,) * n, [0] * n, labels, ["average", "params"])
-        self._updates = 0
+        self._calls = 0
         self._aside: list[Array] | None = None
 
     def update(self) -> None:
         """Move the averages once towards the parameters as they are."""
         with self._lock:
-            self._move(self._arrays, self._joins(self._arrays))
-            self._updates += 1
+            self._move(self._joins(self._arrays))
 
     def swap_in(self) -> None:
         """Write the averages into the parameters, and set those aside.
@@ -130,9 +130,9 @@ class EMA(Locked):
         return self._forest.unflatten(self._averages)
 
     @property
-    def updates(self) -> int:
-        """Number of updates made."""
-        return self._updates
+    def calls(self) -> int:
+        """Number of updates asked for, those included that a step has skipped."""
+        return self._calls
 
     @property
     def nbytes(self) -> int:
@@ -140,16 +140,16 @@ class EMA(Locked):
         return sum(a.nbytes for a in self._averages)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return a copy of the averages, and the number of updates.
+        """Return a copy of the averages, and the number of calls.
 
         Returns
         -------
         dict
-            "averages" holds arrays in a container as `params`, "updates" the number.
+            "averages" holds arrays in a container as `params`, "calls" the number.
         """
         with self._lock:
             averages = self._forest.unflatten([a.copy() for a in self._averages])
-            return {"averages": averages, "updates": self._updates}
+            return {"averages": averages, "calls": self._calls}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Copy what `state_dict` gave into this average.
@@ -165,7 +165,7 @@ class EMA(Locked):
             If names, shapes or dtypes are others. Nothing was changed.
         """
         with self._lock:
-            if not isinstance(saved, Mapping) or set(saved) != {"averages", "updates"}:
+            if not isinstance(saved, Mapping) or set(saved) != {"averages", "calls"}:
                 raise ValueError("saved: expected what EMA.state_dict() gave")
             try:
                 arrays = self._forest.flatten(saved["averages"], "saved['averages']")
@@ -175,15 +175,15 @@ class EMA(Locked):
                 found = getattr(array, "dtype", None), getattr(array, "shape", None)
                 if found != (mine.dtype, mine.shape):
                     raise ValueError(f"saved['averages']{label}: expected {mine.dtype} of shape {mine.shape}")
-            updates = saved["updates"]
-            if isinstance(updates, bool) or not isinstance(updates, int) or updates < 0:
-                raise ValueError(f"saved['updates']: expected a number of at least 0, got {updates!r}")
+            calls = saved["calls"]
+            if isinstance(calls, bool) or not isinstance(calls, int) or calls < 0:
+                raise ValueError(f"saved['calls']: expected a number of at least 0, got {calls!r}")
             for mine, array in zip(self._averages, arrays, strict=True):
                 mine[...] = array
-            self._updates = updates
+            self._calls = calls
 
     def __repr__(self) -> str:
-        return f"EMA({len(self._averages)} arrays, decay={self._decay!r}, updates={self._updates})"
+        return f"EMA({len(self._averages)} arrays, decay={self._decay!r}, calls={self._calls})"
 
     def __reduce__(self) -> str:
         raise TypeError("EMA: an average holds references to its parameters, and no copy of it would")
@@ -197,15 +197,9 @@ class EMA(Locked):
         if len(arrays) != len(self._arrays) or any(a is not b for a, b in zip(arrays, self._arrays, strict=True)):
             raise ValueError("average: expected an EMA of this optimizer's parameters, in their order")
         self._refuse_swapped()
-        return float(hyperparameters.evaluate("decay", self._decay, self._updates))
+        return float(hyperparameters.evaluate("decay", self._decay, self._calls))
 
-    def _follow_others(self, grads: Sequence[Array | None], decay: float) -> None:
-        """Complete an update that a step has made for the arrays that had a gradient."""
-        others = tuple(a if g is None else None for a, g in zip(self._arrays, grads, strict=True))
-        if any(a is not None for a in others):
-            self._move(others, decay)
-        self._updates += 1
-
-    def _move(self, arrays: tuple[Array | None, ...], decay: float) -> None:
+    def _move(self, decay: float) -> None:
         self._plan.set_hypers(0, {"decay": decay, "weight_decay": 0.0, "maximize": False})
-        self._plan.step(arrays)
+        self._plan.step(self._arrays)
+        self._calls += 1

@@ -75,11 +75,14 @@ def from_torch(state_dict: Mapping[str, Any], names: Sequence[str] | None = None
         rule = _rule_of(groups)
         labels = _labels(groups, names)
         entries = [found.get(i, {}) for i in order]
-        flat = {mine: [_array(entry.get(theirs)) for entry in entries] for mine, theirs in RULES[rule].states.items()}
+        flat = {
+            mine: [_array(entry[theirs] if entry else None) for entry in entries]
+            for mine, theirs in RULES[rule].states.items()
+        }
         counts = [_count(entry, RULES[rule]) for entry in entries]
         params = [[label, *_described(entry, RULES[rule])] for label, entry in zip(labels, entries, strict=True)]
         hypers = [_hypers(group, rule) for group in groups]
-    except (KeyError, IndexError, TypeError, AttributeError) as e:
+    except (KeyError, IndexError, TypeError, AttributeError, OverflowError) as e:
         raise ValueError(f"state_dict: expected one of a PyTorch optimizer; {type(e).__name__}: {e}") from None
     return {
         "version": VERSION,
@@ -138,7 +141,7 @@ def to_torch(state_dict: Mapping[str, Any]) -> dict[str, Any]:
     flat = {name: _flat(container) for name, container in state_dict["state"].items()}
     state: dict[int, dict[str, Any]] = {}
     for i, count in enumerate(state_dict["counts"]):
-        if count and flat:
+        if flat and (count or rule == "adagrad"):  # PyTorch's Adagrad makes its states before the first step
             state[i] = {"step": torch.tensor(float(count))} if RULES[rule].counted else {}
             for mine, theirs in RULES[rule].states.items():
                 state[i][theirs] = torch.from_numpy(np.array(flat[mine][i]))
@@ -183,7 +186,10 @@ def _array(tensor: Any) -> Array | None:
 
 def _count(entry: Mapping[str, Any], rule: _Rule) -> int:
     if rule.counted:
-        return int(entry["step"]) if entry else 0
+        step = float(entry["step"]) if entry else 0.0
+        if not step.is_integer() or step < 0:
+            raise ValueError(f"step: expected a count, got {step!r}")
+        return int(step)
     return int(any(entry.get(theirs) is not None for theirs in rule.states.values()))
 
 
@@ -209,6 +215,8 @@ def _labels(groups: Sequence[Mapping[str, Any]], names: Sequence[str] | None) ->
     sizes = [len(group["params"]) for group in groups]
     if names is not None and len(names) != sum(sizes):
         raise ValueError(f"names: expected {sum(sizes)}, got {len(names)}")
+    if names is not None and len(set(names)) != len(names):
+        raise ValueError(f"names: expected each once, got {list(names)!r}")
     labels, at = [], 0
     for k, size in enumerate(sizes):
         prefix = f"[{k}]" if len(sizes) > 1 else ""

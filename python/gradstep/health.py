@@ -73,34 +73,30 @@ class Health(tuple[ArrayHealth, ...]):
     __slots__ = ()
 
     @classmethod
-    def of(
-        cls, rows: Sequence[tuple[Any, ...]], arrays: Sequence[Array], labels: Sequence[str], applied: bool
-    ) -> Health:
-        """Make one of what the backend found.
+    def read(cls, plan: Any, arrays: Sequence[Array], labels: Sequence[str]) -> Health:
+        """Ask a plan what its last step with health found.
 
         Parameters
         ----------
-        rows : sequence of tuple
-            Number of the array, then norm, greatest magnitude, zeros, NaN, infinities, and the norms of update and
-            parameter.
+        plan : Plan
+            Of the backend.
         arrays : sequence of arrays
             The parameters.
         labels : sequence of str
             Their names.
-        applied : bool
-            Whether the update was made.
 
         Returns
         -------
         Health
-            One row for each of `rows`.
+            One row for each array that had a gradient.
         """
+        applied, rows = plan.health()
         return cls(
             ArrayHealth(
                 name="params" + labels[i],
                 norm=norm,
                 max_abs=max_abs,
-                zeros=zeros / (arrays[i].size * (2 if arrays[i].dtype.kind == "c" else 1)),
+                zeros=zeros / max(1, arrays[i].size * (2 if arrays[i].dtype.kind == "c" else 1)),
                 nans=nans,
                 infs=infs,
                 update_ratio=_ratio(update, weight) if applied else 0.0,

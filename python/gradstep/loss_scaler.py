@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from gradstep.containers import Container
 from gradstep.hyperparameters import SCALE, Range, check_float, check_whole
 
@@ -89,9 +91,10 @@ class LossScaler:
         dtype = getattr(loss, "dtype", None)
         if dtype is None or dtype.kind in "iub":
             return loss * self._factor
-        if loss.ndim == 0 and dtype.itemsize == 2:
-            loss = loss.astype("float32")
-        return loss * loss.dtype.type(self._factor)
+        if dtype.itemsize > 2:
+            return loss * dtype.type(self._factor)
+        scaled = loss.astype("float32") * np.float32(self._factor)  # float16 holds no factor above 65504
+        return scaled if loss.ndim == 0 else scaled.astype(dtype)
 
     def step(self, opt: Optimizer, grads: Container, **options: Any) -> bool:
         """Step with the gradients of the scaled loss, or skip the step if one is not finite; adapt the factor.

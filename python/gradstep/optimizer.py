@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -53,7 +54,7 @@ class Optimizer(Locked):
         self._master_weights = check_flag("master_weights", master_weights)
         self._defaults = hypers
         self._average: EMA | None = None
-        self._health: Health | None = None
+        self._health: Health | Callable[[], Health] | None = None
         self._grad_norm: float | None = None
         self._groups: tuple[Group, ...] = ()
         self._states: dict[str, tuple[Array, ...]] = {}
@@ -68,7 +69,10 @@ class Optimizer(Locked):
         new = (Group(self, i, values, forest.prefixes[i]) for i, values in enumerate(settings, first))
         groups = (*self._groups, *new)
         backend = checked(arrays, labels)
-        refuse_overlap(arrays, labels)
+        taken = [
+            (a, f"state[{k!r}]{at}") for k, had in self._states.items() for a, at in zip(had, labels, strict=False)
+        ]
+        refuse_overlap([*(a for a, _ in taken), *arrays], [*(k for _, k in taken), *(f"params{k}" for k in labels)], "")
         rule = self._native_rule(groups)
         kept = {name: self._states.get(name, ()) for name in backend.states[rule]}
         states = {name: had + zeros_like(arrays[len(had) :], k) for k, (name, had) in enumerate(kept.items())}
@@ -171,11 +175,11 @@ class Optimizer(Locked):
                 self._average = average
             if self._scheduled:
                 self._apply(self._scheduled)
-            applied = self._plan.step(flat, *wishes, decay)
-            if wishes[-1]:
-                self._health = Health.of(self._plan.health(), self._arrays, self._forest.labels, applied)
-            if applied and average is not None:
-                average._follow_others(flat, decay)
+            self._plan.step(flat, *wishes, decay)
+            if wishes[-1]:  # read when it is asked for: a device is not waited for
+                self._health = partial(Health.read, self._plan, self._arrays, self._forest.labels)
+            if average is not None:
+                average._calls += 1
 
     def add_group(self, group: Mapping[str, Any]) -> None:
         """Add a group of parameters; those that there are keep their states, counts and hyperparameters.
@@ -197,7 +201,7 @@ class Optimizer(Locked):
             if not isinstance(group, Mapping):
                 raise TypeError(f'group: expected a dict with the key "params", got {type(group).__name__}')
             containers, settings, _ = split_groups([group], self._defaults, len(self._groups))
-            old, self._grad_norm = self._plan, self.grad_norm
+            old, self._grad_norm, self._health = self._plan, self.grad_norm, self.health
             self._build([*self._containers, *containers], settings, grouped=True)
             counts = old.counts
             self._plan.set_counts(old.steps, old.skipped, counts + [0] * (len(self._arrays) - len(counts)))
@@ -293,7 +297,10 @@ class Optimizer(Locked):
     @property
     def health(self) -> Health | None:
         """What the last step with ``health=True`` found; None before any."""
-        return self._health
+        with self._lock:
+            if self._health is not None and not isinstance(self._health, Health):
+                self._health = self._health()
+            return self._health
 
     @property
     def lr(self) -> float:

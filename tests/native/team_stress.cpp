@@ -59,6 +59,7 @@ struct Array {
             .master = nullptr,
             .average = nullptr,
             .n = n,
+            .slot = 0,
             .step = 1,
             .hyper = &hyper,
             .layout = nullptr,

@@ -1,0 +1,44 @@
+// The global norm of gradients, and what it decides: the same few lines wherever it was taken.
+#pragma once
+#include <span>
+
+#include "backend.h"
+#include "rules/rule.h"
+
+namespace gradstep {
+
+// Squares of doubles may leave the range of doubles: then they are taken again in this unit, else it is 1.
+HD double unit_for(double sum_sq) {
+  return sum_sq > 1e-280 && sum_sq < 1e280 ? 1 : sum_sq < 1 ? 0x1p-600 : 0x1p600;
+}
+
+// The square root of a sum of squares: `root` times a power of two.
+struct Norm {
+  double root, unit;
+
+  HD double over(double divisor) const { return root / divisor * unit; }
+
+  // What gradients are multiplied by: division by grad_scale and clipping by norm in one.
+  HD double factor(const Wishes& wishes) const {
+    const double infinity = __builtin_inf();
+    if (wishes.clip_norm < 0 || wishes.clip_norm == infinity) return 1 / wishes.grad_scale;
+    const double taken = over(wishes.grad_scale);
+    const double ratio = taken == infinity && root < infinity
+                             ? wishes.clip_norm / unit / root * wishes.grad_scale
+                             : wishes.clip_norm / (taken + 1e-6);
+    return (ratio > 1 ? 1 : ratio) / wishes.grad_scale;
+  }
+};
+
+// The norm of parts whose norms are known, over which none of them can leave the range.
+template <class Part>
+HD double norm_of_norms(std::span<const Part> parts, double Part::* of) {
+  double most = 0, sum_sq = 0;
+  for (const Part& part : parts)
+    if (most == most && !(part.*of <= most)) most = part.*of;  // NaN stays
+  if (!(most > 0) || most == __builtin_inf()) return most;
+  for (const Part& part : parts) sum_sq += part.*of / most * (part.*of / most);
+  return root(sum_sq) * most;
+}
+
+}  // namespace gradstep
