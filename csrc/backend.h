@@ -20,6 +20,7 @@ struct Hyper {
   double rule[max_hypers] = {};  // in the order of the rule's `hypers`
   double weight_decay = 0;       // coupled: added to the gradient
   bool maximize = false;
+  const double* lr = nullptr;  // on a device, in the place of the rule's own, where the user refreshes it
 };
 
 // One array of a call: its parameter, its gradient, what is remembered of it. States, master weights and
@@ -65,7 +66,7 @@ struct Wishes {
   bool zero_grads = false, health = false;
   double average_decay = 0;
 
-  bool surveys() const { return clip_norm >= 0 || nonfinite != Nonfinite::propagate || health; }
+  HD bool surveys() const { return clip_norm >= 0 || nonfinite != Nonfinite::propagate || health; }
 };
 
 // What an update does beside its rule.

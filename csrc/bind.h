@@ -23,12 +23,14 @@ inline auto health_of(const Plan& plan) {
 }
 
 inline void bind_plan(py::module_& m) {
-  py::class_<Plan>(m, "Plan", "Arrays that step together, their states and their counts.")
+  py::class_<Plan>(m, "Plan", py::module_local(),  // each backend has its own
+                   "Arrays that step together, their states and their counts.")
       .def(py::init<const std::string&, py::tuple, py::tuple, py::tuple, const std::vector<int>&, py::tuple,
                     std::vector<std::string>>(),
            py::arg("rule"), py::arg("params"), py::arg("states"), py::arg("masters"), py::arg("groups"),
            py::arg("keys"), py::arg("arguments"))
       .def("set_hypers", &Plan::set_hypers, py::arg("group"), py::arg("values"))
+      .def("set_lr", &Plan::set_lr, py::arg("lr"))
       .def("set_averages", &Plan::set_averages, py::arg("averages"))
       .def("set_counts", &Plan::set_counts, py::arg("steps"), py::arg("skipped"), py::arg("counts"))
       .def("health", &health_of)

@@ -26,4 +26,16 @@ struct Gradient {
   }
 };
 
+// A rule behind what happens to its gradient.
+template <class Rule, class T>
+struct Prepared {
+  Rule rule;
+  Gradient<T> gradient;
+
+  template <class... S>
+  HD void operator()(T& p, T g, S&... s) const {
+    rule(p, gradient(p, g), s...);
+  }
+};
+
 }  // namespace gradstep

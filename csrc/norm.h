@@ -1,7 +1,5 @@
 // The global norm of gradients, and what it decides: the same few lines wherever it was taken.
 #pragma once
-#include <span>
-
 #include "backend.h"
 #include "rules/rule.h"
 
@@ -32,12 +30,12 @@ struct Norm {
 
 // The norm of parts whose norms are known, over which none of them can leave the range.
 template <class Part>
-HD double norm_of_norms(std::span<const Part> parts, double Part::* of) {
+HD double norm_of_norms(const Part* parts, std::int64_t n, double Part::* of) {
   double most = 0, sum_sq = 0;
-  for (const Part& part : parts)
-    if (most == most && !(part.*of <= most)) most = part.*of;  // NaN stays
+  for (std::int64_t i = 0; i < n; ++i)
+    if (most == most && !(parts[i].*of <= most)) most = parts[i].*of;  // NaN stays
   if (!(most > 0) || most == __builtin_inf()) return most;
-  for (const Part& part : parts) sum_sq += part.*of / most * (part.*of / most);
+  for (std::int64_t i = 0; i < n; ++i) sum_sq += parts[i].*of / most * (parts[i].*of / most);
   return root(sum_sq) * most;
 }
 

@@ -68,7 +68,21 @@ class Plan {
     }
     hyper.weight_decay = own_decay ? 0 : values["weight_decay"].cast<double>();
     hyper.maximize = values["maximize"].cast<bool>();
+    hyper.lr = lr_at_;
     hypers_.at(group) = hyper;
+  }
+
+  // A number on the device that steps read the learning rate of all groups from; None: each group's own.
+  void set_lr(const py::object& lr) {
+    const Label label{"lr_array", py::str("")};
+    Room room;
+    const View v = lr.is_none() ? View{} : read(lr, label, room);
+    if (!lr.is_none() && (v.format != Format::f64 || v.size() != 1))
+      throw py::value_error("lr_array: expected one float64, got " + describe(lr));
+    if (!lr.is_none()) refuse_other_device(v, label);
+    lr_at_ = reinterpret_cast<const double*>(v.data);
+    lr_ = lr;
+    for (Hyper& hyper : hypers_) hyper.lr = lr_at_;
   }
 
   // Arrays that follow the parameters as moving averages from the next step on; an empty tuple: none.
@@ -314,6 +328,8 @@ class Plan {
   std::vector<Hyper> hypers_;
   Ranges memory_;
   std::unique_ptr<Engine> engine_;
+  py::object lr_ = py::none();
+  const double* lr_at_ = nullptr;
   std::vector<Tensor> tensors_;
   std::int64_t tiles_ = 0, chunks_ = 0, calls_ = 0;
 };

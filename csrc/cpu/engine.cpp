@@ -114,8 +114,9 @@ void Engine::Memory::examine(const Wishes& wishes, bool applied) {
     }
     a.max_abs /= wishes.grad_scale;
     if (applied) {
-      const auto moved = std::span<const Change>(changes).subspan(t.first_tile, t.tiles);
-      a.update = norm_of_norms(moved, &Change::update), a.weight = norm_of_norms(moved, &Change::weight);
+      const Change* const moved = changes.data() + t.first_tile;
+      a.update = norm_of_norms(moved, t.tiles, &Change::update);
+      a.weight = norm_of_norms(moved, t.tiles, &Change::weight);
     }
     health.arrays.push_back(a);
   }

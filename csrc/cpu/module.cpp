@@ -1,9 +1,6 @@
 // The Python module gradstep._cpu.
-#include <pybind11/complex.h>
-
-#include <atomic>
-
 #include "../bind.h"
+#include "../dtype.h"
 #include "cpu.h"
 #include "team.h"
 
@@ -21,46 +18,6 @@ static bool masked(py::handle x) {
   return modules.contains("numpy.ma") && py::isinstance(x, modules["numpy.ma"].attr("MaskedArray"));
 }
 
-// NumPy's own number of a type; bfloat16 comes from ml_dtypes and has a name only.
-static bool is_format(const py::dtype& dtype, Format format) {
-  switch (format) {
-    case Format::f32:
-      return dtype.num() == py::dtype::num_of<float>();
-    case Format::f64:
-      return dtype.num() == py::dtype::num_of<double>();
-    case Format::c64:
-      return dtype.num() == py::dtype::num_of<std::complex<float>>();
-    case Format::c128:
-      return dtype.num() == py::dtype::num_of<std::complex<double>>();
-    case Format::f16:
-      return dtype.kind() == 'f' && dtype.itemsize() == 2;
-    case Format::bf16:
-      return std::string(py::str(dtype)) == "bfloat16";
-  }
-  return false;
-}
-
-static Format format_of(py::handle array, const Label& label) {
-  const auto dtype = py::reinterpret_borrow<py::array>(array).dtype();
-  if (dtype.attr("isnative").cast<bool>())
-    for (int k = 0; k < int(std::size(formats)); ++k)
-      if (is_format(dtype, Format(k))) return Format(k);
-  std::string names;
-  for (const FormatInfo& format : formats) names += std::string(names.empty() ? "" : ", ") + format.name;
-  throw py::type_error(label.text() + ": expected one of " + names + ", got " + describe(array));
-}
-
-// NumPy shares one descriptor among most arrays of a type: those met before need no looking into.
-static Format known_format(py::handle array, PyObject* descr, const Label& label) {
-  static std::atomic<PyObject*> known[std::size(formats)];
-  for (std::size_t k = 0; k < std::size(formats); ++k)
-    if (descr == known[k].load(std::memory_order_relaxed)) return Format(k);
-  const Format format = format_of(array, label);
-  PyObject* none = nullptr;
-  if (known[int(format)].compare_exchange_strong(none, descr)) Py_INCREF(descr);
-  return format;
-}
-
 View read(py::handle x, const Label& label, Room&) {
   if (!py::isinstance<py::array>(x))
     throw py::type_error(label.text() + ": expected a NumPy array, got " + type_name(x));
@@ -68,7 +25,7 @@ View read(py::handle x, const Label& label, Room&) {
   if (type != reinterpret_cast<PyObject*>(py::detail::npy_api::get().PyArray_Type_) && masked(x))
     throw py::type_error(label.text() + ": expected a plain NumPy array, got a masked one");
   const auto* a = py::detail::array_proxy(x.ptr());
-  const Format format = known_format(x, a->descr, label);
+  const Format format = known_format(a->descr, x, label);
   if (!(a->flags & py::detail::npy_api::NPY_ARRAY_ALIGNED_))
     throw py::value_error(label.text() + ": expected an aligned array, got " + describe(x) + ", not aligned");
   return {a->data,

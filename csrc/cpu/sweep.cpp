@@ -35,18 +35,6 @@ void run(const Rule rule, int64_t n, T* p, const T* g, S*... s) {
   }
 }
 
-// A rule behind what happens to its gradient.
-template <class Rule, class T>
-struct Prepared {
-  Rule rule;
-  Gradient<T> gradient;
-
-  template <class... S>
-  HD void operator()(T& p, T g, S&... s) const {
-    rule(p, gradient(p, g), s...);
-  }
-};
-
 // The parameter before a step, and how far the step has taken it.
 template <class T>
 class Motion {

@@ -4,6 +4,7 @@
 #include "adam.h"
 #include "adamw.h"
 #include "average.h"
+#include "copy.h"
 #include "gradient_descent.h"
 #include "momentum.h"
 #include "nag.h"
@@ -14,6 +15,6 @@ namespace gradstep {
 template <template <class> class... R>
 struct List {};
 
-using Rules = List<GradientDescent, SGD, Momentum, NAG, Adagrad, Adam, AdamW, Average>;
+using Rules = List<GradientDescent, SGD, Momentum, NAG, Adagrad, Adam, AdamW, Average, Copy>;
 
 }  // namespace gradstep

@@ -11,8 +11,8 @@ from gradstep.backend import checked
 from gradstep.containers import Array, Container, Forest
 from gradstep.group import split_groups
 from gradstep.locks import Locked
-from gradstep.overlap import refuse_overlap
-from gradstep.states import zeros_like
+from gradstep.overlap import refuse_overlap, same_place
+from gradstep.states import assign, copies_of, restore, to_host, zeros_like
 
 
 class EMA(Locked):
@@ -62,12 +62,11 @@ class EMA(Locked):
         self._decay = hyperparameters.check("decay", decay)
         containers, _, grouped = split_groups(params, None)
         self._forest = Forest(containers, grouped)
-        self._arrays, labels = self._forest.arrays(containers), self._forest.labels
-        backend = checked(self._arrays, labels)
+        labels = self._forest.labels
+        backend, self._arrays = checked(self._forest.arrays(containers), labels)
         refuse_overlap(self._arrays, labels)
         self._averages = zeros_like(self._arrays, 3)
-        for average, array in zip(self._averages, self._arrays, strict=True):
-            average[...] = array
+        assign(self._averages, self._arrays)
         n = len(labels)
         self._plan = backend.Plan("average", self._averages, (), (None,) * n, [0] * n, labels, ["average", "params"])
         self._calls = 0
@@ -89,9 +88,8 @@ class EMA(Locked):
         with self._lock:
             self._refuse_swapped()
             checked(self._arrays, self._forest.labels)
-            self._aside = [array.copy() for array in self._arrays]
-            for array, average in zip(self._arrays, self._averages, strict=True):
-                array[...] = average
+            self._aside = copies_of(self._arrays)
+            assign(self._arrays, self._averages)
 
     def swap_out(self) -> None:
         """Write the parameters that were set aside back.
@@ -105,8 +103,7 @@ class EMA(Locked):
             if self._aside is None:
                 raise ValueError("EMA: expected averages that were swapped in")
             checked(self._arrays, self._forest.labels)
-            for array, kept in zip(self._arrays, self._aside, strict=True):
-                array[...] = kept
+            assign(self._arrays, self._aside)
             self._aside = None
 
     @contextmanager
@@ -148,7 +145,7 @@ class EMA(Locked):
             "averages" holds arrays in a container as `params`, "calls" the number.
         """
         with self._lock:
-            averages = self._forest.unflatten([a.copy() for a in self._averages])
+            averages = self._forest.unflatten([to_host(a) for a in self._averages])
             return {"averages": averages, "calls": self._calls}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
@@ -179,7 +176,7 @@ class EMA(Locked):
             if isinstance(calls, bool) or not isinstance(calls, int) or calls < 0:
                 raise ValueError(f"saved['calls']: expected a number of at least 0, got {calls!r}")
             for mine, array in zip(self._averages, arrays, strict=True):
-                mine[...] = array
+                restore(mine, array)
             self._calls = calls
 
     def __repr__(self) -> str:
@@ -194,7 +191,7 @@ class EMA(Locked):
 
     def _joins(self, arrays: Sequence[Array]) -> float:
         """Return the decay of the next update, of these parameters."""
-        if len(arrays) != len(self._arrays) or any(a is not b for a, b in zip(arrays, self._arrays, strict=True)):
+        if len(arrays) != len(self._arrays) or not all(map(same_place, arrays, self._arrays)):
             raise ValueError("average: expected an EMA of this optimizer's parameters, in their order")
         self._refuse_swapped()
         return float(hyperparameters.evaluate("decay", self._decay, self._calls))

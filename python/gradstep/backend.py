@@ -6,7 +6,30 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from gradstep import _cpu
-from gradstep.containers import Array
+from gradstep.containers import Array, is_cuda
+
+
+def cuda_module() -> ModuleType:
+    """Return the module for CUDA devices, ready for use.
+
+    Raises
+    ------
+    ImportError
+        If this build has none, or CuPy is not installed.
+    RuntimeError
+        If there is no driver, or no device.
+    """
+    try:
+        from gradstep import _cuda
+    except ImportError as error:
+        raise ImportError(f"this build of gradstep has no CUDA module ({error})") from None
+    _cuda.device_count()
+    try:
+        import cupy  # noqa: F401
+    except ImportError:
+        raise ImportError("CUDA arrays need CuPy for the optimizer's state: pip install gradstep[cuda13]") from None
+    module: ModuleType = _cuda
+    return module
 
 
 def backend_of(array: Array, argument: str) -> ModuleType:
@@ -15,15 +38,20 @@ def backend_of(array: Array, argument: str) -> ModuleType:
     Raises
     ------
     TypeError
-        If the array is on a CUDA device, for which this build has no module.
+        If the array is on a CUDA device that cannot be used.
     """
-    if hasattr(array, "__cuda_array_interface__"):
-        raise TypeError(f"{argument}: expected a NumPy array, got a CUDA array; this build has no CUDA module")
-    return _cpu
+    if not is_cuda(array):
+        return _cpu
+    try:
+        return cuda_module()
+    except (ImportError, RuntimeError) as error:
+        raise TypeError(f"{argument}: expected a NumPy array, got a CUDA array; {error}") from None
 
 
-def checked(arrays: Sequence[Array], labels: Sequence[str], argument: str = "params") -> ModuleType:
-    """Return the module for arrays that a step can update.
+def checked(
+    arrays: Sequence[Array], labels: Sequence[str], argument: str = "params"
+) -> tuple[ModuleType, tuple[Array, ...]]:
+    """Return the module for arrays that a step can update, and the arrays: on a device as `cupy.ndarray`.
 
     Raises
     ------
@@ -33,4 +61,8 @@ def checked(arrays: Sequence[Array], labels: Sequence[str], argument: str = "par
     backend = backend_of(arrays[0], argument + labels[0])
     for array, label in zip(arrays, labels, strict=True):
         backend.check(array, argument, label)
-    return backend
+    if backend is _cpu:
+        return backend, tuple(arrays)
+    from gradstep import device
+
+    return backend, tuple(map(device.view, arrays))

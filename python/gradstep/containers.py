@@ -9,9 +9,33 @@ Array = Any
 Container = Any
 
 
+def is_cuda(x: object) -> bool:
+    """Whether `x` is an array on a CUDA device."""
+    # Of the type: some raise something else than AttributeError, or take long.
+    if not hasattr(type(x), "__cuda_array_interface__"):
+        return False
+    return type(x).__module__.partition(".")[0] == "cupy" or _has_interface(x)
+
+
+def _has_interface(x: object) -> bool:
+    try:
+        return hasattr(x, "__cuda_array_interface__")
+    except Exception:  # PyTorch's, of a tensor that requires a gradient: told when it is read
+        return True
+
+
 def is_array(x: object) -> bool:
     """Whether `x` is an array of some device, or a scalar of one."""
-    return hasattr(x, "__array_interface__") or hasattr(x, "__cuda_array_interface__")
+    return hasattr(x, "__array_interface__") or is_cuda(x)
+
+
+def dense_strides(shape: Sequence[int], like: Sequence[int] | None, itemsize: int) -> tuple[int, ...]:
+    """Return the strides in bytes of one run of memory, its axes in the order of those strides; or in C order."""
+    order = range(len(shape)) if like is None else sorted(range(len(shape)), key=lambda d: -abs(like[d]))
+    strides, stride = [0] * len(shape), itemsize
+    for d in reversed(order):
+        strides[d], stride = stride, stride * shape[d]
+    return tuple(strides)
 
 
 def is_sequence(x: object) -> bool:

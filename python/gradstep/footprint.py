@@ -61,7 +61,7 @@ def memory(params: Container, rule: type[Optimizer] | str, *, master_weights: bo
     containers, settings, grouped = split_groups(params, {**defaults, **hypers})
     forest = Forest(containers, grouped)
     arrays = forest.arrays(containers)
-    backend = checked(arrays, forest.labels)
+    backend, arrays = checked(arrays, forest.labels)
     copies = len(backend.states[cls._native_rule(settings)])
     return sum(
         a.size * state_dtype(a).itemsize * (copies + (1 if master_weights and a.itemsize == 2 else 0)) for a in arrays

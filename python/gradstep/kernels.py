@@ -77,7 +77,8 @@ def _run(rule: str, names: Sequence[str], given: Sequence[Any], step: int, value
     (params, grads, *states), labels = _columns(names, given)
     written = {names[0]: params, **dict(zip(names[2:], states, strict=True))}
     for name, column in written.items():
-        backend = checked(column, labels, name)
+        backend, written[name] = checked(column, labels, name)
+    params, *states = written.values()
     refuse_overlap([a for column in written.values() for a in column], [n + k for n in written for k in labels], "")
     for grad, label in zip(grads, labels, strict=True):
         if grad is None:

@@ -19,7 +19,7 @@ from gradstep.health import Health
 from gradstep.hyperparameters import LIMIT, SCALE, check_choice, check_flag, check_float
 from gradstep.locks import Locked
 from gradstep.overlap import refuse_overlap
-from gradstep.states import masters_of, zeros_like
+from gradstep.states import assign, masters_of, zeros_like
 
 PROPAGATE, ONE = "propagate", 1.0  # defaults, told by identity from what a user gives
 
@@ -64,11 +64,11 @@ class Optimizer(Locked):
     def _build(self, containers: list[Container], settings: list[dict[str, Any]], grouped: bool) -> None:
         """Make what depends on the arrays, for new groups; what there is stays, and all of it if this fails."""
         forest = Forest(containers, grouped)
-        arrays, labels = forest.arrays(containers), forest.labels
+        labels = forest.labels
         first = len(self._groups)
         new = (Group(self, i, values, forest.prefixes[i]) for i, values in enumerate(settings, first))
         groups = (*self._groups, *new)
-        backend = checked(arrays, labels)
+        backend, arrays = checked(forest.arrays(containers), labels)
         taken = [
             (a, f"state[{k!r}]{at}") for k, had in self._states.items() for a, at in zip(had, labels, strict=False)
         ]
@@ -209,9 +209,8 @@ class Optimizer(Locked):
     def refresh_master(self) -> None:
         """Take the master weights from the parameters again, after these were edited."""
         with self._lock:
-            for array, master in zip(self._arrays, self._masters, strict=True):
-                if master is not None:
-                    master[...] = array
+            pairs = [(m, a) for m, a in zip(self._masters, self._arrays, strict=True) if m is not None]
+            assign([m for m, _ in pairs], [a for _, a in pairs])
 
     def state_dict(self) -> dict[str, Any]:
         """Return copies of the states, the counts and the plain hyperparameters, as dicts and arrays.

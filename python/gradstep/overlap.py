@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from gradstep.containers import Array
+from gradstep.containers import Array, is_cuda
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,23 @@ class Extent:
 
 def extent(array: Array, label: str) -> Extent:
     """Read where an array lies, without its axes of length one."""
-    interface = getattr(array, "__cuda_array_interface__", None) or array.__array_interface__
+    if is_cuda(array):
+        from gradstep import device
+
+        array = device.view(array)
+        start = array.data.ptr
+    else:
+        start = array.__array_interface__["data"][0]
     axes = [(n, s) for n, s in zip(array.shape, array.strides, strict=True) if n != 1]
-    start = interface["data"][0]
     reach = [(n - 1) * s for n, s in axes]
     low = start + sum(r for r in reach if r < 0)
     high = start + sum(r for r in reach if r > 0) + array.itemsize
     return Extent(label, low, high, start, tuple(n for n, _ in axes), tuple(s for _, s in axes), int(array.itemsize))
+
+
+def same_place(a: Array, b: Array) -> bool:
+    """Whether two arrays are the same elements of memory."""
+    return a is b or (a.dtype == b.dtype and a.shape == b.shape and extent(a, "") == extent(b, ""))
 
 
 def refuse_overlap(arrays: Sequence[Array], labels: Sequence[str], argument: str = "params") -> None:

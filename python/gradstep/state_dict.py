@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from gradstep import checkpoint, hyperparameters
-from gradstep.containers import Array, Container
+from gradstep.containers import Array, Container, is_cuda
+from gradstep.states import restore as write
+from gradstep.states import to_host
 
 if TYPE_CHECKING:
     from gradstep.optimizer import Optimizer
@@ -37,7 +39,12 @@ def restore(opt: Optimizer, saved: Mapping[str, Any]) -> None:
 
 def save(opt: Optimizer, path: str | os.PathLike[str]) -> None:
     """Write an optimizer's state dict to a file."""
-    arrays = {f"{name}/{i}": a for name, flat in opt._memory().items() for i, a in enumerate(flat) if a is not None}
+    arrays = {
+        f"{name}/{i}": to_host(a) if is_cuda(a) else a
+        for name, flat in opt._memory().items()
+        for i, a in enumerate(flat)
+        if a is not None
+    }
     checkpoint.write(path, _facts(opt), arrays)
 
 
@@ -85,7 +92,7 @@ def _plain(value: Any) -> Any:
 
 
 def _copy(array: Array | None) -> Array | None:
-    return None if array is None else array.copy()
+    return None if array is None else to_host(array)
 
 
 def _flat(opt: Optimizer, name: Any, container: Container) -> tuple[Array | None, ...]:
@@ -118,7 +125,7 @@ def _restore(opt: Optimizer, facts: Mapping[str, Any], state: Mapping[str, tuple
     for name, arrays in memory.items():
         for array, new in zip(arrays, state[name], strict=True):
             if array is not None:
-                array[...] = 0 if new is None else new
+                write(array, 0 if new is None else new)
     opt._plan.set_counts(steps, skipped, counts)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gradstep.containers import Array
+from gradstep.containers import Array, is_cuda
 
 LINE, PAGE = 64, 4096
 LARGE = 1 << 16  # bytes: long enough to fall out of step with itself a page on
@@ -22,6 +22,10 @@ def zeros_like(params: Sequence[Array], index: int) -> tuple[Array, ...]:
     agree in their last 12 bits, loads wait for stores that they only seem to depend on. Measured on float32 AdamW
     in cache: 147 microseconds for 300,000 elements without this, 105 with it.
     """
+    if params and is_cuda(params[0]):
+        from gradstep import device
+
+        return device.zeros_like(params, [state_dtype(p) for p in params])
     models = [np.empty_like(p, dtype=state_dtype(p), subok=False) for p in params]  # only their strides are wanted
     memory = np.zeros(sum(m.nbytes + (PAGE if m.nbytes >= LARGE else LINE) for m in models), np.uint8)
     begin, at, states = memory.ctypes.data, 0, []
@@ -43,6 +47,48 @@ def masters_of(params: Sequence[Array], index: int) -> tuple[Array | None, ...]:
     """Return a float32 copy of each 16-bit parameter, laid out as `zeros_like`; None for the others."""
     short = [p for p in params if p.itemsize == 2]
     copies = dict(zip(map(id, short), zeros_like(short, index), strict=True))
-    for p in short:
-        copies[id(p)][...] = p
+    assign(list(copies.values()), list({id(p): p for p in short}.values()))
     return tuple(copies.get(id(p)) for p in params)
+
+
+def assign(targets: Sequence[Array], sources: Sequence[Array]) -> None:
+    """Write arrays into others on the same device, rounded to their dtypes."""
+    if targets and is_cuda(targets[0]):
+        from gradstep import device
+
+        return device.assign(targets, sources)
+    for target, source in zip(targets, sources, strict=True):
+        target[...] = source
+    return None
+
+
+def copies_of(arrays: Sequence[Array]) -> list[Array]:
+    """Return a copy of each array, on its device."""
+    if arrays and is_cuda(arrays[0]):
+        from gradstep import device
+
+        return [device.copy_of(array) for array in arrays]
+    return [array.copy() for array in arrays]
+
+
+def to_host(array: Array) -> Array:
+    """Return a copy of a state as a NumPy array."""
+    if is_cuda(array):
+        from gradstep import device
+
+        return device.to_host(array)
+    return array.copy()
+
+
+def restore(target: Array, saved: Array | float) -> None:
+    """Write what `to_host` gave, an array like it on any device, or one number, into a state."""
+    if is_cuda(saved):
+        from gradstep import device
+
+        saved = device.to_host(device.copy_of(saved))
+    if is_cuda(target):
+        from gradstep import device
+
+        return device.from_host(target, saved)
+    target[...] = saved
+    return None

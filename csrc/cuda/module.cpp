@@ -1,0 +1,231 @@
+// The Python module gradstep._cuda.
+#include <cuda_runtime.h>
+
+#include "../bind.h"
+#include "../dtype.h"
+#include "memory.h"
+
+namespace gradstep {
+namespace {
+
+py::object attribute(py::handle x, const char* name) {
+  return py::reinterpret_steal<py::object>(PyObject_GetAttrString(x.ptr(), name));
+}
+
+// The type cupy.ndarray once CuPy was imported; a handle of nothing before.
+py::handle cupy_array() {
+  static PyObject* type = nullptr;
+  if (!type) {
+    const py::dict modules = py::module_::import("sys").attr("modules");
+    if (modules.contains("cupy")) type = py::object(modules["cupy"].attr("ndarray")).release().ptr();
+  }
+  return type;
+}
+
+bool is_cupy(py::handle x) {
+  const py::handle type = cupy_array();
+  return type && (py::type::handle_of(x).is(type) || py::isinstance(x, type));
+}
+
+void fill_strides(View& v, Room& room) {
+  std::int64_t stride = info(v.format).bytes();
+  for (int d = v.dims; d-- > 0; stride *= v.shape[d]) room.strides[d] = stride;
+}
+
+std::int64_t fill(const py::tuple& from, std::int64_t* to) {
+  const auto n = std::int64_t(from.size());
+  for (std::int64_t d = 0; d < n; ++d) to[d] = PyLong_AsLongLong(PyTuple_GET_ITEM(from.ptr(), d));
+  return n;
+}
+
+// Streams on which arrays of the present call are being made.
+thread_local std::vector<cudaStream_t> producers;
+
+// Attributes of cupy.ndarray are several times faster than the dict of __cuda_array_interface__.
+View read_cupy(py::handle x, const Label& label, Room& room) {
+  static PyObject* const names[] = {
+      PyUnicode_InternFromString("data"),         PyUnicode_InternFromString("ptr"),
+      PyUnicode_InternFromString("shape"),        PyUnicode_InternFromString("dtype"),
+      PyUnicode_InternFromString("strides"),      PyUnicode_InternFromString("device_id"),
+      PyUnicode_InternFromString("_c_contiguous")};
+  const auto get = [](py::handle from, int name) {
+    return py::reinterpret_steal<py::object>(PyObject_GetAttr(from.ptr(), names[name]));
+  };
+  const py::object data = get(x, 0), dtype = get(x, 3);
+  if (!data || !dtype) throw py::error_already_set();
+  View v{};
+  v.format = known_format(dtype.ptr(), x, label);
+  v.data = static_cast<char*>(PyLong_AsVoidPtr(get(data, 1).ptr()));
+  v.dims = int(fill(get(x, 2), room.shape));
+  v.shape = room.shape, v.strides = room.strides;
+  v.writeable = true;
+  v.device = int(PyLong_AsLong(get(data, 5).ptr()));
+  const py::object contiguous = get(x, 6);  // not public: only where it is
+  if (!contiguous) PyErr_Clear();
+  if (contiguous && contiguous.is(py::handle(Py_True)))
+    fill_strides(v, room);
+  else
+    fill(get(x, 4), room.strides);
+  if (PyErr_Occurred()) throw py::error_already_set();
+  return v;
+}
+
+py::dtype dtype_of(py::handle x, const py::dict& interface) {
+  if (const py::object own = attribute(x, "dtype"); own && py::isinstance<py::dtype>(own))
+    return py::dtype(own);  // bfloat16 has no type string of its own
+  PyErr_Clear();
+  return py::dtype::from_args(interface["typestr"]);
+}
+
+View read_interface(py::handle x, const Label& label, Room& room) {
+  const py::object found = attribute(x, "__cuda_array_interface__");
+  if (!found) {
+    PyErr_Clear();
+    throw py::type_error(label.text() + ": expected a CUDA array, got " + type_name(x));
+  }
+  const py::dict interface(found);
+  if (interface.contains("mask") && !interface["mask"].is_none())
+    throw py::type_error(label.text() + ": expected a plain CUDA array, got a masked one");
+  const py::tuple data = interface["data"];
+  View v{};
+  v.format = known_format(dtype_of(x, interface).ptr(), x, label);
+  v.data = static_cast<char*>(PyLong_AsVoidPtr(py::object(data[0]).ptr()));
+  v.writeable = !data[1].cast<bool>();
+  v.dims = int(fill(interface["shape"], room.shape));
+  v.shape = room.shape, v.strides = room.strides;
+  if (interface.contains("strides") && !interface["strides"].is_none())
+    fill(interface["strides"], room.strides);
+  else
+    fill_strides(v, room);
+  if (PyErr_Occurred()) throw py::error_already_set();
+  if (v.data) {
+    cudaPointerAttributes attributes{};
+    check(cudaPointerGetAttributes(&attributes, v.data));
+    v.device = attributes.device;
+  }
+  if (interface.contains("stream") && !interface["stream"].is_none())
+    producers.push_back(reinterpret_cast<cudaStream_t>(interface["stream"].cast<std::uintptr_t>()));
+  return v;
+}
+
+// What strides are not whole numbers of elements no kernel here can step by.
+void refuse_unaligned(const View& v, const Label& label) {
+  const std::int64_t bytes = bytes_of(info(v.format).storage);
+  bool aligned = reinterpret_cast<std::uintptr_t>(v.data) % std::uintptr_t(bytes) == 0;
+  for (int d = 0; d < v.dims; ++d) aligned &= v.shape[d] < 2 || v.strides[d] % bytes == 0;
+  if (!aligned) throw py::value_error(label.text() + ": expected an aligned array, got one that is not");
+}
+
+}  // namespace
+
+py::object as_array(py::handle x) { return py::reinterpret_borrow<py::object>(x); }
+
+View read(py::handle x, const Label& label, Room& room) {
+  const View v = is_cupy(x) ? read_cupy(x, label, room) : read_interface(x, label, room);
+  if (v.dims > max_dims - 1) throw py::value_error(label.text() + ": expected at most 64 dimensions");
+  refuse_unaligned(v, label);
+  return v;
+}
+
+bool writeable(py::handle) { return true; }  // parameters are CuPy arrays, which are never read-only
+
+py::object copy_of(py::handle array) { return py::module_::import("gradstep.device").attr("copy_of")(array); }
+
+// Makes it wait for the producers of the arrays just read.
+void* current_stream(int device) {
+  const auto number =
+      py::module_::import("gradstep.device").attr("current_stream")(device).cast<std::uintptr_t>();
+  const auto stream = reinterpret_cast<cudaStream_t>(number);
+  std::vector<cudaStream_t> others;
+  others.swap(producers);
+  std::ranges::sort(others);
+  const auto repeated = std::ranges::unique(others);
+  others.erase(repeated.begin(), repeated.end());
+  for (const cudaStream_t other : others) {
+    if (other == stream || (!stream && other == reinterpret_cast<cudaStream_t>(1))) continue;
+    cudaEvent_t event;
+    check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+    check(cudaEventRecord(event, other));
+    check(cudaStreamWaitEvent(stream, event, 0));
+    check(cudaEventDestroy(event));
+  }
+  return stream;
+}
+
+namespace {
+
+// The number of devices; throws with the reason where there is no driver or none.
+int device_count() {
+  int count = 0;
+  check(cudaGetDeviceCount(&count));
+  return count;
+}
+
+std::vector<std::string> devices() {
+  std::vector<std::string> names;
+  for (int d = 0; d < device_count(); ++d) {
+    cudaDeviceProp properties;
+    check(cudaGetDeviceProperties(&properties, d));
+    names.push_back(properties.name + std::string(" (") + std::to_string(properties.major) + "." +
+                    std::to_string(properties.minor) + ")");
+  }
+  return names;
+}
+
+int driver_version() {
+  int version = 0;
+  check(cudaDriverGetVersion(&version));
+  return version;
+}
+
+int device_of(std::uintptr_t address) {
+  cudaPointerAttributes attributes{};
+  check(cudaPointerGetAttributes(&attributes, reinterpret_cast<void*>(address)));
+  return attributes.device;
+}
+
+void clear(std::uintptr_t address, std::size_t bytes, std::uintptr_t stream) {
+  check(cudaMemsetAsync(reinterpret_cast<void*>(address), 0, bytes, reinterpret_cast<cudaStream_t>(stream)));
+}
+
+// Between memory of the device and a contiguous NumPy array; waits.
+void copy_to_host(std::uintptr_t address, const py::buffer& host) {
+  const py::buffer_info to = host.request(true);
+  check(cudaDeviceSynchronize());
+  check(cudaMemcpy(to.ptr, reinterpret_cast<void*>(address), std::size_t(to.size * to.itemsize),
+                   cudaMemcpyDeviceToHost));
+}
+
+void copy_to_device(std::uintptr_t address, const py::buffer& host) {
+  const py::buffer_info from = host.request();
+  check(cudaDeviceSynchronize());
+  check(cudaMemcpy(reinterpret_cast<void*>(address), from.ptr, std::size_t(from.size * from.itemsize),
+                   cudaMemcpyHostToDevice));
+}
+
+void bind_cuda(py::module_& m) {
+  m.def("device_count", &device_count);
+  m.def("devices", &devices, "Name and compute capability of each.");
+  m.def("driver_version", &driver_version,
+        "The CUDA version that the driver goes up to; 0 if there is none.");
+  m.def("current_device", [] {
+    int device = 0;
+    check(cudaGetDevice(&device));
+    return device;
+  });
+  m.def("device_of", &device_of, py::arg("address"));
+  m.def("clear", &clear, py::arg("address"), py::arg("nbytes"), py::arg("stream"));
+  m.def("copy_to_host", &copy_to_host, py::arg("address"), py::arg("host"));
+  m.def("copy_to_device", &copy_to_device, py::arg("address"), py::arg("host"));
+  m.attr("cuda_version") = py::int_(CUDART_VERSION);
+  m.attr("architectures") = GRADSTEP_ARCHITECTURES;
+}
+
+}  // namespace
+}  // namespace gradstep
+
+PYBIND11_MODULE(_cuda, m, pybind11::mod_gil_not_used()) {
+  m.doc() = "gradstep on CUDA devices.";
+  gradstep::bind(m);
+  gradstep::bind_cuda(m);
+}

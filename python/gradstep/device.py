@@ -1,0 +1,88 @@
+"""Arrays on CUDA devices: their memory, through CuPy. Imported where the first such array is met."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import cupy
+import numpy as np
+
+from gradstep import _cuda
+from gradstep.containers import Array, dense_strides
+
+ALIGNMENT = 256  # bytes: no two states share a cache line, and all vectors lie on lines of 16
+
+
+def view(array: Array) -> Array:
+    """Return a `cupy.ndarray` of the memory of any CUDA array."""
+    if isinstance(array, cupy.ndarray):
+        return array
+    interface = array.__cuda_array_interface__
+    shape, strides = interface["shape"], interface.get("strides")
+    own = getattr(array, "dtype", None)
+    dtype = own if isinstance(own, np.dtype) else np.dtype(interface["typestr"])
+    address = interface["data"][0]
+    strides = dense_strides(shape, None, dtype.itemsize) if strides is None else strides
+    reach = dtype.itemsize + sum(max(0, (n - 1) * s) for n, s in zip(shape, strides, strict=True))
+    memory = cupy.cuda.UnownedMemory(address, reach, array, _cuda.device_of(address) if address else 0)
+    return cupy.ndarray(shape, dtype, cupy.cuda.MemoryPointer(memory, 0), strides)
+
+
+def current_stream(device: int) -> int:
+    """Return the stream that CuPy works on, on a device."""
+    return int(cupy.cuda.get_current_stream(device).ptr)
+
+
+def zeros_like(params: Sequence[Array], dtypes: Sequence[np.dtype[Any]]) -> tuple[Array, ...]:
+    """Return a zero array for each parameter, of these dtypes, dense and in its order of axes: one allocation."""
+    sizes = [-(-p.size * d.itemsize // ALIGNMENT) * ALIGNMENT for p, d in zip(params, dtypes, strict=True)]
+    if not params:
+        return ()
+    device = params[0].data.device_id
+    memory = _allocated(sum(sizes) or ALIGNMENT, device)
+    _cuda.clear(memory.ptr, sum(sizes), current_stream(device))
+    arrays, at = [], 0
+    for p, dtype, size in zip(params, dtypes, sizes, strict=True):
+        arrays.append(cupy.ndarray(p.shape, dtype, memory + at, dense_strides(p.shape, p.strides, dtype.itemsize)))
+        at += size
+    return tuple(arrays)
+
+
+def _allocated(nbytes: int, device: int) -> Any:
+    if device == _cuda.current_device():
+        return cupy.cuda.alloc(nbytes)
+    with cupy.cuda.Device(device):
+        return cupy.cuda.alloc(nbytes)
+
+
+def assign(targets: Sequence[Array], sources: Sequence[Array]) -> None:
+    """Write arrays of a device into others, rounded to their formats."""
+    n = len(targets)
+    if not n:
+        return
+    plan = _cuda.Plan("copy", tuple(targets), (), (None,) * n, [0] * n, ("",) * n, ["to", "from"])
+    plan.set_hypers(0, {"weight_decay": 0.0, "maximize": False})
+    plan.step(tuple(sources))
+
+
+def copy_of(array: Array) -> Array:
+    """Return a copy, dense and in the array's order of axes."""
+    source = view(array)
+    (copy,) = zeros_like([source], [source.dtype])
+    assign([copy], [source])
+    return copy
+
+
+def to_host(array: Array) -> Array:
+    """Return a NumPy array of the elements of a dense array; waits for the device."""
+    host = np.empty(array.size, array.dtype)
+    _cuda.copy_to_host(array.data.ptr, host.view(np.uint8))
+    return np.ndarray(array.shape, array.dtype, host, 0, array.strides)
+
+
+def from_host(target: Array, source: Array) -> None:
+    """Write a NumPy array into a dense array of the same shape; waits for the device."""
+    host = np.empty(target.size, target.dtype)
+    np.ndarray(target.shape, target.dtype, host, 0, target.strides)[...] = source
+    _cuda.copy_to_device(target.data.ptr, host.view(np.uint8))

@@ -1,0 +1,188 @@
+"""The CUDA backend without a GPU: csrc/cuda compiled against a CPU stand-in of CUDA, and arrays over host memory.
+
+`suite("test_rules")` gives the tests of another module, to be run with every NumPy array that reaches gradstep
+handed on as an array of a device: real `cupy.ndarray`s, and objects that know `__cuda_array_interface__` only.
+"""
+
+import ctypes
+import functools
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import ml_dtypes  # noqa: F401
+import numpy as np
+import pytest
+
+import table
+
+ROOT = Path(__file__).parents[1]
+cupy = pytest.importorskip("cupy", reason="CuPy is not installed (extra cuda13)")
+
+
+@functools.cache
+def built():
+    """Compile the module, once a checkout and a Python; return the path, or why there is none."""
+    if (given := os.environ.get("GRADSTEP_CUDA_ON_CPU")) is not None:
+        return Path(given)
+    if not (ROOT / "csrc/cuda").is_dir():
+        return "the sources of csrc/cuda are not here"
+    for tool in ("cmake", "c++"):
+        if shutil.which(tool) is None:
+            return f"{tool} is not installed"
+    if importlib.util.find_spec("pybind11") is None:
+        return "pybind11 is not installed"
+    out = Path(tempfile.mkdtemp(prefix="gradstep-cuda-"))
+    where = subprocess.run([sys.executable, "-m", "pybind11", "--cmakedir"], capture_output=True, text=True, check=True)
+    configure = ["cmake", "-S", ROOT / "tests/cuda", "-B", out, f"-Dpybind11_DIR={where.stdout.strip()}"]
+    configure += [f"-DPython_EXECUTABLE={sys.executable}"]
+    for command in (configure, ["cmake", "--build", out, "-j", "2"]):
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(done.stdout + done.stderr)
+    (module,) = out.glob("_cuda*.so")
+    return module
+
+
+@functools.cache
+def emulator():
+    """Return the library, after the module took the place of `gradstep._cuda`."""
+    path = built()
+    if isinstance(path, str):
+        pytest.skip(path)
+    import gradstep
+
+    spec = importlib.util.spec_from_file_location("gradstep._cuda", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    sys.modules["gradstep._cuda"] = gradstep._cuda = module
+    cupy.cuda.set_allocator(_host_memory)
+    cupy.cuda.get_current_stream = lambda device=-1: Stream
+    library = ctypes.CDLL(str(path))
+    library.emulator_last_stream.restype = ctypes.c_void_p
+    return library
+
+
+class Stream:
+    """The current stream; no step may look at more of it."""
+
+    ptr = 0
+
+
+def _host_memory(nbytes):
+    memory = np.empty(nbytes + 512, np.uint8)
+    begin = -memory.ctypes.data % 512
+    return cupy.cuda.MemoryPointer(cupy.cuda.UnownedMemory(memory.ctypes.data + begin, nbytes, memory, 0), 0)
+
+
+class Hosted(cupy.ndarray):
+    """A CuPy array over host memory, with the attribute that asks a driver."""
+
+    @property
+    def __cuda_array_interface__(self):
+        return interface(self.shape, self.dtype, self.data.ptr, self.strides)
+
+
+def interface(shape, dtype, address, strides, read_only=False, **more):
+    return {
+        "shape": shape,
+        "typestr": dtype.str,
+        "data": (address, read_only),
+        "strides": strides,
+        "version": 3,
+        **more,
+    }
+
+
+class Foreign:
+    """An array of another package: the interface, and a dtype."""
+
+    def __init__(self, array, **more):
+        self._array, self.dtype, self.shape = array, array.dtype, array.shape
+        self.__more = more
+
+    @property
+    def __cuda_array_interface__(self):
+        a = self._array
+        return interface(a.shape, a.dtype, a.ctypes.data, a.strides, not a.flags.writeable, **self.__more)
+
+
+def hosted(array):
+    """Return a CuPy array of the memory of a NumPy array."""
+    low = array.ctypes.data + sum(min(0, (n - 1) * s) for n, s in zip(array.shape, array.strides, strict=True))
+    high = array.ctypes.data + sum(max(0, (n - 1) * s) for n, s in zip(array.shape, array.strides, strict=True))
+    memory = cupy.cuda.UnownedMemory(low, high - low + array.itemsize, array, 0)
+    pointer = cupy.cuda.MemoryPointer(memory, array.ctypes.data - low)
+    return Hosted(array.shape, array.dtype, pointer, array.strides)
+
+
+def on_host(array):
+    """Return a NumPy array of the memory of a CuPy array over host memory."""
+    low = sum(min(0, (n - 1) * s) for n, s in zip(array.shape, array.strides, strict=True))
+    size = array.itemsize + sum(abs((n - 1) * s) for n, s in zip(array.shape, array.strides, strict=True))
+    memory = (ctypes.c_char * (size if array.size else 0)).from_address(array.data.ptr + low)
+    memory.owner = array
+    return np.ndarray(array.shape, array.dtype, memory, -low if array.size else 0, array.strides)
+
+
+def handed_on(x, foreign=False):
+    """Return what a test gives as an array of a device; what is none stays as it is."""
+    if isinstance(x, np.generic):
+        x = np.asarray(x)
+    if type(x) is not np.ndarray or not x.flags.aligned or not x.dtype.isnative or str(x.dtype) not in table.FORMATS:
+        return x
+    return Foreign(x) if foreign or not x.flags.writeable else hosted(x)
+
+
+@pytest.fixture(autouse=True, params=["forwards", "backwards"])
+def on_a_device(request, monkeypatch):
+    """Every array reaches gradstep as one of a device; threads of a block run in one order or the other."""
+    from gradstep import containers, kernels
+
+    emulator().emulator_set_backwards(request.param == "backwards")
+    flatten, unflatten, columns = containers.Tree.flatten, containers.Tree.unflatten, kernels._columns
+    foreign = request.param == "backwards"  # whichever: both kinds of array meet all tests
+
+    def device_flatten(self, container, argument):
+        return tuple(handed_on(x, foreign and i % 2 == 0) for i, x in enumerate(flatten(self, container, argument)))
+
+    def host_unflatten(self, arrays):
+        return unflatten(self, [on_host(a) if isinstance(a, cupy.ndarray) else a for a in arrays])
+
+    def device_columns(names, given):
+        found, labels = columns(names, given)
+        return [tuple(handed_on(x, foreign) for x in column) for column in found], labels
+
+    monkeypatch.setattr(containers.Tree, "flatten", device_flatten)
+    monkeypatch.setattr(containers.Tree, "unflatten", host_unflatten)
+    monkeypatch.setattr(kernels, "_columns", device_columns)
+    yield
+    emulator().emulator_set_backwards(0)
+
+
+@pytest.fixture
+def engine():
+    """Nothing to set: there is one instruction set, and no thread count."""
+    return lambda **kwargs: None
+
+
+def suite(name, leave_out=()):
+    """Return the tests of another module of this folder, with the matrix of this backend and not the CPU's."""
+    path = Path(__file__).with_name(f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"{name}_on_cuda", path)
+    module = importlib.util.module_from_spec(spec)
+    matrix = {"ISAS": ["cuda"], "LAYERS": ["device"], "THREADS": [1], "TEAMS": [("device", 1)]}
+    before = {key: getattr(table, key) for key in matrix}
+    try:
+        vars(table).update(matrix)
+        spec.loader.exec_module(module)
+    finally:
+        vars(table).update(before)
+    unknown = [key for key in leave_out if not hasattr(module, key)]
+    assert not unknown, f"{name} has no {unknown}"
+    kept = {key: value for key, value in vars(module).items() if not key.startswith("__") and key not in leave_out}
+    return {**kept, "on_a_device": on_a_device, "engine": engine}
