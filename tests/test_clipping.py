@@ -168,7 +168,7 @@ def test_skip_changes_no_bit(engine, rng, row, name, bad):
 
 
 def remembered(opt, arrays, ema):
-    memory = [a for flat in opt._memory().values() for a in flat if a is not None]
+    memory = [a for arrays in opt.state.values() for a in arrays if a is not None]
     return [*arrays, *memory, *ema.averages]
 
 
@@ -271,6 +271,9 @@ def test_zero_grads():
     assert (base[:, 2:] == 1).all()
     assert p.tolist() == q.tolist() == [-1.0] * 3
     opt.step([shared, shared])  # without zeroing that is fine
+
+
+def test_a_scalar_cannot_be_set_to_zero():
     with pytest.raises(TypeError, match=re.escape("grads: expected an array to set to zero, got a scalar")):
         gs.SGD(np.array(1.0)).step(np.float64(1.0), zero_grads=True)
 

@@ -61,7 +61,7 @@ def test_what_there_was_before_a_group_was_added_lives_on():
     group, average = opt.groups[0], opt.state["exp_avg"]
     opt.add_group({"params": np.zeros(1)})
     assert opt.grad_norm == 1.0
-    assert opt.state["exp_avg"][0] is average
+    assert np.shares_memory(opt.state["exp_avg"][0], average)
     group["lr"] = 0.25
     assert [g["lr"] for g in opt.groups] == [0.25, 0.1]
     assert opt.lr == 0.25

@@ -52,8 +52,8 @@ class Specified:
     def equals(self, opt, params, ema=None):
         for i, p in enumerate(params):
             same(np.array(p), np.array(self.params[i]))
-            for k, state in enumerate(opt._states.values()):
-                same(np.array(state[i]), self.states[i][k])
+            for k, name in enumerate(name for name in opt.state if name != "master"):
+                same(np.array(opt.state[name][i]), self.states[i][k])
             if self.masters[i] is not None:
                 same(np.array(opt.state["master"][i]), self.masters[i])
             if ema is not None:

@@ -45,15 +45,18 @@ class Extent:
         return True
 
 
+def _own(array: Array) -> Array:
+    # Other packages call the same things by other names.
+    if not is_cuda(array):
+        return array
+    from gradstep import device
+
+    return device.view(array)
+
+
 def extent(array: Array, label: str) -> Extent:
     """Read where an array lies, without its axes of length one."""
-    if is_cuda(array):
-        from gradstep import device
-
-        array = device.view(array)
-        start = array.data.ptr
-    else:
-        start = array.__array_interface__["data"][0]
+    start = array.data.ptr if is_cuda(array) else array.__array_interface__["data"][0]
     axes = [(n, s) for n, s in zip(array.shape, array.strides, strict=True) if n != 1]
     reach = [(n - 1) * s for n, s in axes]
     low = start + sum(r for r in reach if r < 0)
@@ -83,7 +86,8 @@ def refuse_overlap(arrays: Sequence[Array], labels: Sequence[str], argument: str
     ValueError
         Naming the arrays.
     """
-    extents = [extent(a, argument + label) for a, label in zip(arrays, labels, strict=True) if a.size]
+    own = zip(map(_own, arrays), labels, strict=True)
+    extents = [extent(a, argument + label) for a, label in own if a.size]
     extents.sort(key=lambda e: e.low)
     cluster: list[Extent] = []
     high = 0
