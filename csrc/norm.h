@@ -32,9 +32,11 @@ struct Norm {
 template <class Part>
 HD double norm_of_norms(const Part* parts, std::int64_t n, double Part::* of) {
   double most = 0, sum_sq = 0;
+  ROLLED
   for (std::int64_t i = 0; i < n; ++i)
     if (most == most && !(parts[i].*of <= most)) most = parts[i].*of;  // NaN stays
   if (!(most > 0) || most == __builtin_inf()) return most;
+  ROLLED
   for (std::int64_t i = 0; i < n; ++i) sum_sq += parts[i].*of / most * (parts[i].*of / most);
   return root(sum_sq) * most;
 }

@@ -124,6 +124,7 @@ struct Whereabouts {
 __device__ __forceinline__ Whereabouts whereabouts(const More* more, std::int64_t at) {
   if (!more || !more->dims) return {at, at};
   Whereabouts w{0, 0};
+  ROLLED
   for (int d = int(more->dims); d-- > 0;) {
     const Step& axis = more->axes[d];
     const std::int64_t i = at % axis.size;

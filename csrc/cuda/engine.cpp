@@ -81,7 +81,7 @@ Engine::Engine(std::vector<std::int64_t> capacity, int device) : memory_(std::ma
   places.add(d.chunks, m.chunks);
   places.add(d.rescaled, m.chunks);
   places.add(d.terms, m.chunks + 1);
-  places.add(d.changes, 2 * m.chunks);
+  places.add(d.changes, m.chunks);
   const OnDevice there(device);
   check(cudaMalloc(&m.allocation, std::size_t(places.bytes())));
   places.put(m.allocation);

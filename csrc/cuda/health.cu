@@ -20,7 +20,7 @@ struct Share {
   }
 };
 
-__global__ void __launch_bounds__(threads)
+__global__ void __launch_bounds__(threads, 4)
     total_own(const Table<0> __grid_constant__ table, bool rescaled, DeviceMemory memory) {
   const Entry<0>& e = table.entry(blockIdx.x);
   const auto term = [&](std::int64_t i) {
@@ -42,22 +42,24 @@ __device__ void join(ArrayHealth& a, double max_abs, std::int64_t zeros, std::in
   a.zeros += zeros, a.nans += nans, a.infs += infs;
 }
 
-__global__ void __launch_bounds__(threads)
+__global__ void __launch_bounds__(threads, 4)
     examine_array(const Table<0> __grid_constant__ table, double grad_scale, DeviceMemory memory) {
   const Entry<0>& e = table.entry(blockIdx.x);
   __shared__ ArrayHealth found[threads];
   ArrayHealth& mine = found[threadIdx.x];
   mine = {};
-  const Share chunks(chunks_of(e)), changes(blocks(e.n, elements_of_a_change(is_double(e.p_storage))));
+  const Share chunks(chunks_of(e)), parts(blocks(e.n, part_elements));
   const Chunk* const c = memory.chunks + e.chunk;
+  ROLLED
   for (std::int64_t i = chunks.first; i < chunks.end; ++i)
     join(mine, c[i].max_abs, c[i].zeros, c[i].nans, c[i].infs);
-  const Change* const moved = memory.changes + 2 * std::int64_t(e.chunk) + changes.first;
-  mine.update = norm_of_norms(moved, changes.end - changes.first, &Change::update);
-  mine.weight = norm_of_norms(moved, changes.end - changes.first, &Change::weight);
+  const Change* const moved = memory.changes + e.chunk + parts.first;
+  mine.update = norm_of_norms(moved, parts.end - parts.first, &Change::update);
+  mine.weight = norm_of_norms(moved, parts.end - parts.first, &Change::weight);
   __syncthreads();
   if (threadIdx.x != 0) return;
   ArrayHealth all{};
+  ROLLED
   for (const ArrayHealth& part : found) join(all, part.max_abs, part.zeros, part.nans, part.infs);
   all.slot = e.slot;
   all.norm = own_norm(e, memory).over(grad_scale);

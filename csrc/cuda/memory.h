@@ -27,11 +27,8 @@ struct DeviceMemory {
   Chunk* chunks;
   double* rescaled;  // sums of squares in another unit, a chunk each
   double* terms;     // likewise: room to sum in
-  Change* changes;   // two of each chunk, or one and room
+  Change* changes;   // a part each, from its tensor's first chunk on
 };
-
-// How many elements a Change is of: those that a block updates at once.
-HD constexpr std::int64_t elements_of_a_change(bool doubles) { return doubles ? 512 : 1024; }
 
 inline constexpr int constants_bytes = 128, threads = 128, total_threads = 1024;
 inline constexpr std::int64_t part_elements = 4 * tile_elements;

@@ -77,34 +77,58 @@ py::dtype dtype_of(py::handle x, const py::dict& interface) {
   return py::dtype::from_args(interface["typestr"]);
 }
 
-View read_interface(py::handle x, const Label& label, Room& room) {
+py::dict interface_of(py::handle x, const Label& label) {
   const py::object found = attribute(x, "__cuda_array_interface__");
+  if (found && py::isinstance<py::dict>(found)) return found;
+  std::string text = label.text() + ": expected a CUDA array, got " + type_name(x);
   if (!found) {
-    PyErr_Clear();
-    throw py::type_error(label.text() + ": expected a CUDA array, got " + type_name(x));
+    const py::error_already_set error;
+    if (!error.matches(PyExc_AttributeError)) text += std::string(" (") + error.what() + ")";
   }
-  const py::dict interface(found);
-  if (interface.contains("mask") && !interface["mask"].is_none())
-    throw py::type_error(label.text() + ": expected a plain CUDA array, got a masked one");
-  const py::tuple data = interface["data"];
+  throw py::type_error(text);
+}
+
+View read_entries(py::handle x, const py::dict& interface, const Label& label, Room& room) {
+  const py::tuple data = interface["data"], shape = interface["shape"];
   View v{};
   v.format = known_format(dtype_of(x, interface).ptr(), x, label);
   v.data = static_cast<char*>(PyLong_AsVoidPtr(py::object(data[0]).ptr()));
-  v.writeable = !data[1].cast<bool>();
-  v.dims = int(fill(interface["shape"], room.shape));
+  v.writeable = !py::object(data[1]).cast<bool>();
+  if (shape.size() >= max_dims) throw py::value_error(label.text() + ": expected at most 64 dimensions");
+  v.dims = int(fill(shape, room.shape));
   v.shape = room.shape, v.strides = room.strides;
-  if (interface.contains("strides") && !interface["strides"].is_none())
-    fill(interface["strides"], room.strides);
-  else
+  const bool strided = interface.contains("strides") && !interface["strides"].is_none();
+  const py::tuple strides = strided ? py::tuple(interface["strides"]) : py::tuple();
+  if (!strided)
     fill_strides(v, room);
+  else if (strides.size() == shape.size())
+    fill(strides, room.strides);
+  if ((strided && strides.size() != shape.size()) ||
+      std::any_of(v.shape, v.shape + v.dims, [](auto n) { return n < 0; }))
+    throw py::type_error(label.text() + ": expected a CUDA array, got " + type_name(x) +
+                         " with a broken shape");
   if (PyErr_Occurred()) throw py::error_already_set();
+  if (interface.contains("stream") && !interface["stream"].is_none())
+    producers.push_back(reinterpret_cast<cudaStream_t>(interface["stream"].cast<std::uintptr_t>()));
+  return v;
+}
+
+View read_interface(py::handle x, const Label& label, Room& room) {
+  const py::dict interface = interface_of(x, label);
+  if (interface.contains("mask") && !interface["mask"].is_none())
+    throw py::type_error(label.text() + ": expected a plain CUDA array, got a masked one");
+  View v;
+  try {
+    v = read_entries(x, interface, label, room);
+  } catch (const py::error_already_set& error) {
+    throw py::type_error(label.text() + ": expected a CUDA array, got " + type_name(x) +
+                         " with a broken interface (" + error.what() + ")");
+  }
   if (v.data) {
     cudaPointerAttributes attributes{};
     check(cudaPointerGetAttributes(&attributes, v.data));
     v.device = attributes.device;
   }
-  if (interface.contains("stream") && !interface["stream"].is_none())
-    producers.push_back(reinterpret_cast<cudaStream_t>(interface["stream"].cast<std::uintptr_t>()));
   return v;
 }
 
@@ -122,7 +146,6 @@ py::object as_array(py::handle x) { return py::reinterpret_borrow<py::object>(x)
 
 View read(py::handle x, const Label& label, Room& room) {
   const View v = is_cupy(x) ? read_cupy(x, label, room) : read_interface(x, label, room);
-  if (v.dims > max_dims - 1) throw py::value_error(label.text() + ": expected at most 64 dimensions");
   refuse_unaligned(v, label);
   return v;
 }

@@ -9,13 +9,8 @@ namespace gradstep {
 
 inline constexpr unsigned whole_warp = 0xffffffff;
 
-// `add(i, lanes)` adds terms i to i + 3 to 4 lanes, those beyond the last as nothing. The sum is the first
-// thread's of the quad.
-template <class Add>
-__device__ __forceinline__ double quad_sum(std::int64_t n, const Add& add) {
-  double lanes[4] = {};
-#pragma unroll 4
-  for (std::int64_t i = threadIdx.x % 4 * 4; i < n; i += 16) add(i, lanes);
+// What the lanes of a quad come to; the sum is the first thread's.
+__device__ __forceinline__ double sum_of_lanes(double (&lanes)[4]) {
 #pragma unroll
   for (int k = 0; k < 4; ++k) lanes[k] += __shfl_down_sync(whole_warp, lanes[k], 2);
 #pragma unroll
@@ -42,15 +37,18 @@ __device__ double block_sum(std::int64_t n, const Term& term, double* room) {
   const double* from = nullptr;  // the terms themselves
   do {
     const std::int64_t runs = (n + tile_elements - 1) / tile_elements;
+    ROLLED
     for (std::int64_t begin = 0; begin < runs; begin += quads) {
       const std::int64_t first = (begin + quad) * tile_elements;
-      const std::int64_t left = first < n ? n - first : 0;
-      const double sum =
-          quad_sum(left < tile_elements ? left : tile_elements, [&](std::int64_t i, double* lanes) {
-            for (int k = 0; k < 4; ++k)
-              if (i + k < left) lanes[k] += from ? from[first + i + k] : term(first + i + k);
-          });
-      if (threadIdx.x % 4 == 0 && left > 0) room[begin + quad] = sum;
+      const std::int64_t end = first + tile_elements < n ? first + tile_elements : n;
+      double lanes[4] = {};
+#pragma unroll 2
+      for (std::int64_t i = first + threadIdx.x % 4 * 4; i < end; i += 16)
+#pragma unroll
+        for (int k = 0; k < 4; ++k)
+          if (i + k < end) lanes[k] += from ? from[i + k] : term(i + k);
+      const double sum = sum_of_lanes(lanes);
+      if (threadIdx.x % 4 == 0 && first < n) room[begin + quad] = sum;
     }
     __syncthreads();
     from = room, room += runs, n = runs;

@@ -28,11 +28,35 @@ struct Reading {
   }
 
   // 4 neighbours from the i-th on; beyond the last, zeros.
-  __device__ void operator()(std::int64_t i, T (&g)[4]) const {
-    if (whole && i + 4 <= n) return load<T>(e.g_storage, e.g, at + i, g);
+  __device__ void few(std::int64_t i, T (&g)[4]) const {
 #pragma unroll
+    for (int k = 0; k < 4; ++k) g[k] = 0;
+    ROLLED
     for (int k = 0; k < 4; ++k)
-      g[k] = i + k < n ? element<T>(e.g_storage, e.g, whereabouts(more, at + i + k).g) : T(0);
+      if (i + k < n) {
+        const T x = element<T>(e.g_storage, e.g, whereabouts(more, at + i + k).g);
+#pragma unroll
+        for (int j = 0; j < 4; ++j) g[j] = j == k ? x : g[j];  // so that g stays in registers
+      }
+  }
+
+  // `add(g, lanes)` for each thread's fours in turn.
+  template <class Add>
+  __device__ double sum(const Add& add) const {
+    double lanes[4] = {};
+    std::int64_t i = threadIdx.x % 4 * 4;
+    T g[4];
+#pragma unroll 4
+    for (; whole && i + 4 <= n; i += 16) {
+      load<T>(e.g_storage, e.g, at + i, g);
+      add(g, lanes);
+    }
+    ROLLED
+    for (; i < n; i += 16) {
+      few(i, g);
+      add(g, lanes);
+    }
+    return sum_of_lanes(lanes);
   }
 };
 
@@ -46,10 +70,13 @@ __device__ void count(const Reading<T>& gradients, Chunk& chunk, bool wanted) {
   std::int32_t zeros = 0, nans = 0, infs = 0;
   T most = 0;
   const T infinity = T(__builtin_inf());
+  ROLLED
   for (std::int64_t i = threadIdx.x % 4 * 4; i < gradients.n; i += 16) {
     T g[4];
-    gradients(i, g);
-    for (int k = 0; k < 4 && i + k < gradients.n; ++k) {
+    gradients.few(i, g);
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      if (i + k >= gradients.n) continue;
       const T magnitude = g[k] < 0 ? -g[k] : g[k];
       zeros += g[k] == 0, nans += g[k] != g[k], infs += magnitude == infinity;
       most = magnitude > most ? magnitude : most;
@@ -66,13 +93,11 @@ __device__ void count(const Reading<T>& gradients, Chunk& chunk, bool wanted) {
 __device__ bool special(double g) { return (bits(g) & bits(__builtin_inf())) == bits(__builtin_inf()); }
 
 template <class T>
-__global__ void __launch_bounds__(threads)
+__global__ void __launch_bounds__(threads, 4)
     survey_chunks(const Table<0> __grid_constant__ table, bool counted, DeviceMemory memory) {
   const Reading<T> gradients(table, quad_of_grid());
   int odd = 0;
-  const double sum_sq = quad_sum(gradients.n, [&](std::int64_t i, double* lanes) {
-    T g[4];
-    gradients(i, g);
+  const double sum_sq = gradients.sum([&](const T(&g)[4], double* lanes) {
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
       // The square of a float is exact in double: one rounding, as a product and a sum have.
@@ -95,14 +120,13 @@ __global__ void __launch_bounds__(threads)
 
 // The squares once more, in a unit in which they are in range.
 template <class T>
-__global__ void __launch_bounds__(threads)
+__global__ void __launch_bounds__(threads, 4)
     rescale_chunks(const Table<0> __grid_constant__ table, bool own, DeviceMemory memory) {
   if (!own && unit_for(memory.status->sum_sq[0]) == 1) return;
   const Reading<T> gradients(table, quad_of_grid());
   const double scale = 1 / unit_for(own ? memory.own_sum_sq[2 * gradients.e.slot] : memory.status->sum_sq[0]);
-  const double sum_sq = quad_sum(gradients.n, [&](std::int64_t i, double* lanes) {
-    T g[4];
-    gradients(i, g);
+  const double sum_sq = gradients.sum([&](const T(&g)[4], double* lanes) {
+#pragma unroll
     for (int k = 0; k < 4; ++k) {
       const double x = double(g[k]) * scale;
       lanes[k] += x * x;
@@ -111,7 +135,7 @@ __global__ void __launch_bounds__(threads)
   if (gradients.mine && threadIdx.x % 4 == 0) memory.rescaled[gradients.chunk] = sum_sq;
 }
 
-__global__ void __launch_bounds__(total_threads)
+__global__ void __launch_bounds__(total_threads, 1)
     total_chunks(std::int64_t chunks, bool rescaled, DeviceMemory memory) {
   if (rescaled && unit_for(memory.status->sum_sq[0]) == 1) return;
   const double sum = block_sum(

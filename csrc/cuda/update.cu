@@ -6,7 +6,6 @@
 #include "../rules/all.h"
 #include "elements.h"
 #include "memory.h"
-#include "sums.h"
 
 namespace gradstep {
 namespace {
@@ -94,8 +93,8 @@ __device__ void write_constants(const Hyper& hyper, std::int64_t step, const Ext
 }
 
 template <template <class> class R>
-__global__ void __launch_bounds__(threads) prepare(const Roster __grid_constant__ roster, Wishes wishes,
-                                                   bool doubles, bool first, DeviceMemory memory) {
+__global__ void __launch_bounds__(threads, 4) prepare(const Roster __grid_constant__ roster, Wishes wishes,
+                                                      bool doubles, bool first, DeviceMemory memory) {
   const std::uint32_t k = blockIdx.x * threads + threadIdx.x;
   const Decision decision = decide(*memory.status, wishes, doubles);
   if (first && k == 0) record(*memory.status, decision, wishes);
@@ -119,112 +118,99 @@ struct Beside {
   bool zero_grads, health;
 };
 
-// The elements of a tile that a thread has: neighbours as one pack, or so many apart.
-template <class T>
-struct Reach {
-  std::int64_t first, apart, end;
+// `n` neighbours, or one.
+template <class T, int n>
+__device__ __forceinline__ void take(Storage storage, const void* array, std::int64_t at, T (&x)[n]) {
+  if constexpr (n == 1)
+    x[0] = element<T>(storage, array, at);
+  else
+    load<T>(storage, array, at, x);
+}
 
-  __device__ std::int64_t at(int j) const { return first + j * apart; }
-  __device__ bool has(int j) const { return at(j) < end; }
+template <class T, int n>
+__device__ __forceinline__ void give(Storage storage, void* array, std::int64_t at, const T (&x)[n]) {
+  if constexpr (n == 1)
+    set_element(storage, array, at, x[0]);
+  else
+    store<T>(storage, array, at, x);
+}
+
+// The norm of numbers one by one. Squares of doubles may leave the range of doubles: they are taken in units
+// of the greatest so far.
+template <class T>
+class Length {
+ public:
+  __device__ void add(double x) {
+    if constexpr (sizeof(T) == 4) {
+      sum_sq_ += x * x;
+    } else {
+      const double size = x < 0 ? -x : x;
+      if (size == 0) return;
+      const double ratio = size > most_ ? most_ / size : size / most_;
+      sum_sq_ = size > most_ ? 1 + sum_sq_ * (ratio * ratio) : sum_sq_ + ratio * ratio;
+      most_ = size > most_ ? size : most_;
+    }
+  }
+  __device__ double value() const { return sizeof(T) == 4 ? root(sum_sq_) : root(sum_sq_) * most_; }
+
+ private:
+  double most_ = 0, sum_sq_ = 0;
 };
 
-template <bool packed, class T, int n>
-__device__ __forceinline__ void take(const Reach<T>& reach, Storage storage, const void* array,
-                                     const std::int64_t (&at)[n], T (&x)[n]) {
-  if constexpr (packed) {
-    load<T>(storage, array, reach.first, x);
-  } else {
-#pragma unroll
-    for (int j = 0; j < n; ++j) x[j] = reach.has(j) ? element<T>(storage, array, at[j]) : T(0);
-  }
-}
+// How far a thread's elements have moved, and how large they were.
+template <class T>
+struct Motion {
+  Length<T> update, weight;
+};
 
-template <bool packed, class T, int n>
-__device__ __forceinline__ void give(const Reach<T>& reach, Storage storage, void* array,
-                                     const std::int64_t (&at)[n], const T (&x)[n]) {
-  if constexpr (packed) {
-    store<T>(storage, array, reach.first, x);
-  } else {
-#pragma unroll
-    for (int j = 0; j < n; ++j)
-      if (reach.has(j)) set_element(storage, array, at[j], x[j]);
-  }
-}
-
-// Updates a thread's elements. `before` and `after` are what health compares.
-template <bool packed, class Rule, class T, int states, int n, std::size_t... k>
+// Updates `n` neighbours of a tensor that is one run of memory, or one element of any.
+template <int n, class Rule, class T, int states, std::size_t... k>
 __device__ __forceinline__ void step(const Constants<Rule, T>& constants, const Entry<states>& e,
-                                     const More* more, const Beside& beside, const Reach<T>& reach,
-                                     T (&before)[n], T (&after)[n], std::index_sequence<k...>) {
-  std::int64_t p_at[n], g_at[n], s_at[n];
-  if constexpr (!packed)
-    for (int j = 0; j < n; ++j) {
-      const Whereabouts w = whereabouts(more, reach.at(j));
-      p_at[j] = w.p, g_at[j] = w.g, s_at[j] = reach.at(j);
-    }
+                                     const More* more, const Beside& beside, std::int64_t at,
+                                     Motion<T>& motion, std::index_sequence<k...>) {
+  Whereabouts place{at, at};
+  if constexpr (n == 1) place = whereabouts(more, at);
   const T zeros[n] = {};
   if (!constants.apply) {
-    if (e.g && beside.zero_grads) give<packed>(reach, e.g_storage, e.g, g_at, zeros);
+    if (e.g && beside.zero_grads) give(e.g_storage, e.g, place.g, zeros);
     return;
   }
   void* const master = more ? more->master : nullptr;
   T p[n];
   if (master && e.g)
-    take<packed>(reach, own_storage<T>, master, s_at, p);
+    take(own_storage<T>, master, at, p);
   else
-    take<packed>(reach, e.p_storage, e.p, p_at, p);
+    take(e.p_storage, e.p, place.p, p);
   if (e.g) {
-    T g[n], s[states ? states : 1][n];
-    take<packed>(reach, e.g_storage, e.g, g_at, g);
-    (take<packed>(reach, own_storage<T>, e.s[k], s_at, s[k]), ...);
+    T g[n], s[states ? states : 1][n], before[n];
+    take(e.g_storage, e.g, place.g, g);
+    (take(own_storage<T>, e.s[k], at, s[k]), ...);
 #pragma unroll
     for (int j = 0; j < n; ++j) {
       before[j] = p[j];
       constants.prepared(p[j], g[j], s[k][j]...);
     }
-    if (master) give<packed>(reach, own_storage<T>, master, s_at, p);
-    give<packed>(reach, e.p_storage, e.p, p_at, p);
-    (give<packed>(reach, own_storage<T>, e.s[k], s_at, s[k]), ...);
-    if (beside.zero_grads) give<packed>(reach, e.g_storage, e.g, g_at, zeros);
-#pragma unroll
+    if (master) give(own_storage<T>, master, at, p);
+    give(e.p_storage, e.p, place.p, p);
+    (give(own_storage<T>, e.s[k], at, s[k]), ...);
+    if (beside.zero_grads) give(e.g_storage, e.g, place.g, zeros);
     for (int j = 0; j < n; ++j) {
       const T stored = rounded(e.p_storage, p[j]);
-      after[j] = !packed && !reach.has(j) ? before[j] : master ? p[j] : stored;
+      if (beside.health) {
+        motion.update.add(double(master ? p[j] : stored) - double(before[j]));
+        motion.weight.add(before[j]);
+      }
       p[j] = stored;
     }
   }
   if (more && more->average) {
     T average[n];
     const Average<T> rule({beside.average_decay}, 1);
-    take<packed>(reach, own_storage<T>, more->average, s_at, average);
+    take(own_storage<T>, more->average, at, average);
 #pragma unroll
     for (int j = 0; j < n; ++j) rule(average[j], p[j]);
-    give<packed>(reach, own_storage<T>, more->average, s_at, average);
+    give(own_storage<T>, more->average, at, average);
   }
-}
-
-// The norm of a tile, of which each thread has `n` elements; every thread gets it.
-template <class T, int n>
-__device__ double tile_norm(const T (&a)[n], const T (&b)[n]) {
-  __shared__ double sums[threads];
-  const auto sum_sq = [&](double scale) {
-    double own = 0;
-    for (int j = 0; j < n; ++j) {
-      const double x = (double(a[j]) - double(b[j])) * scale;
-      own += x * x;
-    }
-    sums[threadIdx.x] = own;
-    __syncthreads();
-    for (int width = threads / 2; width > 0; width /= 2) {
-      if (int(threadIdx.x) < width) sums[threadIdx.x] += sums[threadIdx.x + width];
-      __syncthreads();
-    }
-    const double sum = sums[0];
-    __syncthreads();
-    return sum;
-  };
-  const double plain = sum_sq(1), unit = sizeof(T) == 8 ? unit_for(plain) : 1;
-  return root(unit == 1 ? plain : sum_sq(1 / unit)) * unit;
 }
 
 template <int states>
@@ -236,7 +222,7 @@ __device__ bool lies_on_lines(const Entry<states>& e, const More* more) {
 }
 
 template <template <class> class R, class T>
-__global__ void __launch_bounds__(threads)
+__global__ void __launch_bounds__(threads, 4)
     sweep(const Table<int(R<T>::states.size())> __grid_constant__ table, Beside beside, DeviceMemory memory) {
   constexpr int states = int(R<T>::states.size()), n = pack<T>;
   const Entry<states>& e = table.find(blockIdx.x);
@@ -245,25 +231,30 @@ __global__ void __launch_bounds__(threads)
       *reinterpret_cast<const Constants<R<T>, T>*>(memory.constants + std::int64_t(e.slot) * constants_bytes);
   constexpr auto every_state = std::make_index_sequence<states>{};
   const bool lines = lies_on_lines(e, more);
-  const std::int64_t part = std::int64_t(blockIdx.x - e.first) * part_elements;
-  const std::int64_t end = part + part_elements < e.n ? part + part_elements : e.n;
-  constexpr std::int64_t stride = elements_of_a_change(sizeof(T) == 8);
-  static_assert(stride == threads * n);
-  for (std::int64_t at = part; at < end; at += stride) {
-    T before[n] = {}, after[n] = {};
+  const std::int64_t part = blockIdx.x - e.first, begin = part * part_elements;
+  const std::int64_t end = begin + part_elements < e.n ? begin + part_elements : e.n;
+  Motion<T> motion;
+  ROLLED
+  for (std::int64_t at = begin; at < end; at += threads * n) {
     const std::int64_t own = at + threadIdx.x * n;
-    if (lines && own + n <= end)
-      step<true, R<T>, T>(constants, e, more, beside, Reach<T>{own, 1, end}, before, after, every_state);
-    else if (lines)
-      step<false, R<T>, T>(constants, e, more, beside, Reach<T>{own, 1, end}, before, after, every_state);
-    else
-      step<false, R<T>, T>(constants, e, more, beside, Reach<T>{at + threadIdx.x, threads, end}, before,
-                           after, every_state);
-    if (!beside.health || !e.g) continue;
-    const T zeros[n] = {};
-    const Change change{tile_norm(after, before), tile_norm(before, zeros)};
-    if (threadIdx.x == 0) memory.changes[2 * std::int64_t(e.chunk) + at / stride] = change;
+    if (lines && own + n <= end) {
+      step<n>(constants, e, more, beside, own, motion, every_state);
+      continue;
+    }
+    // The last few one by one; of what does not lie on lines, neighbouring threads have neighbours.
+    const std::int64_t first = lines ? own : at + threadIdx.x, apart = lines ? 1 : threads;
+    ROLLED
+    for (int j = 0; j < n; ++j)
+      if (const std::int64_t one = first + j * apart; one < end)
+        step<1>(constants, e, more, beside, one, motion, every_state);
   }
+  if (!beside.health || !e.g) return;
+  __shared__ Change found[threads];
+  found[threadIdx.x] = {motion.update.value(), motion.weight.value()};
+  __syncthreads();
+  if (threadIdx.x == 0)
+    memory.changes[e.chunk + part] = {norm_of_norms(found, threads, &Change::update),
+                                      norm_of_norms(found, threads, &Change::weight)};
 }
 
 template <template <class> class R>

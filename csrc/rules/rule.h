@@ -6,8 +6,10 @@
 
 #ifdef __CUDACC__
 #define HD __host__ __device__ __forceinline__
+#define ROLLED _Pragma("unroll 1")  // nvcc would unroll loops that run seldom
 #else
 #define HD inline __attribute__((always_inline))
+#define ROLLED
 #endif
 
 namespace gradstep {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
 
 from gradstep import _cpu
 
@@ -33,7 +32,8 @@ class Config:
     num_threads : int
         Threads that a large step would use now.
     cuda : str
-        Whether the CUDA module is present, or why not.
+        Whether the CUDA module was built, with which version and for which architectures, and which driver and devices
+        it finds, or why none.
 
     Examples
     --------
@@ -76,8 +76,25 @@ def config() -> Config:
         isa=_cpu.isa(),
         threading=_cpu.threading(),
         num_threads=_cpu.num_threads(),
-        cuda="module present" if find_spec("gradstep._cuda") else "module not present: this build has none",
+        cuda=_cuda_text(),
     )
+
+
+def _cuda_text() -> str:
+    try:
+        from gradstep import _cuda
+    except ImportError as error:
+        return f"module not built ({error})"
+    text = f"module built with CUDA {_version(_cuda.cuda_version)} for {_cuda.architectures}"
+    try:
+        devices = _cuda.devices()
+    except RuntimeError as error:
+        return f"{text}; no device: {error}"
+    return f"{text}; driver up to CUDA {_version(_cuda.driver_version())}; devices: {', '.join(devices)}"
+
+
+def _version(number: int) -> str:
+    return f"{number // 1000}.{number % 1000 // 10}"
 
 
 def show_config() -> Config:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from gradstep import hyperparameters, state_dict
 from gradstep.averages import EMA
 from gradstep.backend import checked
-from gradstep.containers import Array, Container, Forest
+from gradstep.containers import Array, Container, Forest, is_cuda
 from gradstep.group import Group, split_groups
 from gradstep.health import Health
 from gradstep.hyperparameters import LIMIT, SCALE, check_choice, check_flag, check_float
@@ -54,6 +54,7 @@ class Optimizer(Locked):
         self._master_weights = check_flag("master_weights", master_weights)
         self._defaults = hypers
         self._average: EMA | None = None
+        self._lr_array: Array | None = None
         self._health: Health | Callable[[], Health] | None = None
         self._grad_norm: float | None = None
         self._groups: tuple[Group, ...] = ()
@@ -80,6 +81,8 @@ class Optimizer(Locked):
         masters = self._masters + (masters_of(more, len(states)) if self._master_weights else (None,) * len(more))
         arguments = ["params", "grads", *states]
         plan = backend.Plan(rule, arrays, tuple(states.values()), masters, forest.group_of, labels, arguments)
+        if self._lr_array is not None:
+            plan.set_lr(self._lr_array)
         for group, at in zip(groups, forest.prefixes, strict=True):
             group._at = at
         self._containers, self._forest, self._groups, self._arrays = containers, forest, groups, arrays
@@ -310,6 +313,24 @@ class Optimizer(Locked):
     def lr(self, value: hyperparameters.Float) -> None:
         checked = hyperparameters.check("lr", value)
         self._set(tuple((group, {**group._values, "lr": checked}) for group in self._groups))
+
+    @property
+    def lr_array(self) -> Array | None:
+        """A learning rate on the device: one float64 that each step reads there, in the place of every group's `lr`.
+
+        For steps captured in a CUDA graph, which would repeat the number `lr` was when they were captured: refresh
+        this array between replays. It is not checked, and not part of checkpoints. None by default, and always for
+        NumPy arrays.
+        """
+        return self._lr_array
+
+    @lr_array.setter
+    def lr_array(self, value: Array | None) -> None:
+        with self._lock:
+            if value is not None and not is_cuda(self._arrays[0]):
+                raise TypeError(f"lr_array: expected None, for the parameters are on no CUDA device, got {value!r}")
+            self._plan.set_lr(value)
+            self._lr_array = value
 
     @property
     def groups(self) -> tuple[Group, ...]:
