@@ -194,7 +194,7 @@ def test_numpy_and_cuda_arrays_do_not_mix():
         gs.SGD([p, np.ones(3, "f4")])
     with pytest.raises(TypeError, match=r"params\[1\]: expected a NumPy array, got on_cuda.Hosted"):
         gs.SGD([np.ones(3, "f4"), p])
-    with pytest.raises(TypeError, match="grads: expected a CUDA array, got numpy.ndarray"):
+    with pytest.raises(TypeError, match=r"grads: expected a CUDA array, got numpy\.ndarray"):
         gs.SGD(p).step(np.ones(3, "f4"))
 
 
@@ -244,7 +244,7 @@ class TestForeignArrays:
         class Broken:
             __cuda_array_interface__ = bad
 
-        with pytest.raises(TypeError, match="grads: expected a CUDA array, got .*Broken"):
+        with pytest.raises(TypeError, match=r"grads: expected a CUDA array, got .*Broken"):
             gs.SGD(on_device(3)[0]).step(Broken())
 
     def test_a_tensor_that_requires_a_gradient_tells_why(self):
