@@ -139,7 +139,9 @@ class Plan {
     throw py::value_error("no rule is named " + name);
   }
 
-  Label label(std::size_t argument, std::size_t i) const { return {arguments_[argument].c_str(), keys_[i]}; }
+  Label label(std::size_t argument, std::size_t i) const {
+    return {arguments_[argument].c_str(), PyTuple_GET_ITEM(keys_.ptr(), i)};
+  }
 
   int device() const { return slots_.empty() ? 0 : slots_[0].p.device; }
 
@@ -208,8 +210,8 @@ class Plan {
 
   void add(Slot& slot, py::handle grad, std::size_t i, std::vector<py::object>& held, bool zero) {
     const Label label = this->label(1, i);
-    if (!writeable(params_[i])) refuse_read_only(this->label(0, i));
-    if (const py::object array = as_array(grad); !array.is(grad)) {
+    if (!writeable(PyTuple_GET_ITEM(params_.ptr(), i))) refuse_read_only(this->label(0, i));
+    if (py::object array = as_array(grad); !array.is(grad)) {
       held.push_back(array);
       grad = array;
       if (zero) throw py::type_error(label.text() + ": expected an array to set to zero, got a scalar");

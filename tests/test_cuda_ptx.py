@@ -12,7 +12,7 @@ import pytest
 from gradstep import _cpu
 
 CUDA = Path(__file__).parents[1] / "csrc/cuda"
-ARCHITECTURES = [75, 80, 86, 89, 90, 100, 120] if os.environ.get("CI") else [80]
+ARCHITECTURES = [75, 80, 86, 89, 90, 100, 120] if os.environ.get("GRADSTEP_EVERY_ARCHITECTURE") else [80]
 
 pytestmark = [
     pytest.mark.skipif(not CUDA.is_dir(), reason="the sources of csrc/cuda are not here"),
