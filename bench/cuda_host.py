@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from turns import timed
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -32,6 +33,7 @@ def arrays() -> list[object]:
 
 
 def main() -> int:
+    on_cuda.install(pytest.MonkeyPatch())
     emulator = on_cuda.emulator()
     params = arrays()
     turns = [arrays(), arrays()]  # as training has it: not the same gradients at each step

@@ -6,6 +6,7 @@ handed on as an array of a device: real `cupy.ndarray`s, and objects that know `
 
 import ctypes
 import functools
+import importlib
 import importlib.util
 import os
 import shutil
@@ -49,22 +50,35 @@ def built():
 
 
 @functools.cache
-def emulator():
-    """Return the library, after the module took the place of `gradstep._cuda`."""
+def module():
+    """Return the module, which a test puts in the place of `gradstep._cuda`."""
     path = built()
     if isinstance(path, str):
         pytest.skip(path)
-    import gradstep
-
     spec = importlib.util.spec_from_file_location("gradstep._cuda", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    sys.modules["gradstep._cuda"] = gradstep._cuda = module
-    cupy.cuda.set_allocator(_host_memory)
-    cupy.cuda.get_current_stream = lambda device=-1: Stream
-    library = ctypes.CDLL(str(path))
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return made
+
+
+@functools.cache
+def emulator():
+    """Return what tells the module's CUDA how to behave, and what it has done."""
+    library = ctypes.CDLL(module().__file__)
     library.emulator_last_stream.restype = ctypes.c_void_p
     return library
+
+
+def install(monkeypatch):
+    """Put the module in the place of the one for GPUs, and CuPy's memory on the host."""
+    import gradstep
+
+    monkeypatch.setitem(sys.modules, "gradstep._cuda", module())
+    monkeypatch.setattr(gradstep, "_cuda", module(), raising=False)
+    importlib.import_module("gradstep.device")
+    monkeypatch.setattr("gradstep.device._cuda", module())
+    monkeypatch.setattr(cupy.cuda, "alloc", _host_memory)
+    monkeypatch.setattr(cupy.cuda, "get_current_stream", lambda device=-1: Stream)
 
 
 class Stream:
@@ -144,6 +158,7 @@ def on_a_device(request, monkeypatch):
     """Every array reaches gradstep as one of a device; threads of a block run in one order or the other."""
     from gradstep import containers, kernels
 
+    install(monkeypatch)
     emulator().emulator_set_backwards(request.param == "backwards")
     flatten, unflatten, columns = containers.Tree.flatten, containers.Tree.unflatten, kernels._columns
     foreign = request.param == "backwards"  # whichever: both kinds of array meet all tests

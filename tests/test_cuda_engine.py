@@ -15,8 +15,8 @@ cupy = on_cuda.cupy
 
 
 @pytest.fixture(autouse=True)
-def device():
-    return emulator()
+def device(monkeypatch):
+    on_cuda.install(monkeypatch)
 
 
 def on_device(*shapes, dtype="f4", seed=0):

@@ -1,0 +1,254 @@
+"""AdamW on a GPU: against CuPy expressions, a CuPy kernel an array, PyTorch's fused optimizer, and a device copy.
+
+`python bench/gpu.py --output FOLDER` writes gpu.json (every sample) and gpu.md (the table). Contestants take turns,
+round by round; each turn is some steps between two events of the stream, after one that is not counted; a result is
+the median of a step. Before anything is timed, what each contestant computes is compared with gradstep's on the CPU.
+A contestant that cannot run is a row that says why, and so is every row where there is no GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib
+import json
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from contestants import floats
+
+import gradstep as gs
+
+LR, BETAS, EPS, DECAY = 1e-3, (0.9, 0.999), 1e-8, 0.01
+STEPS, ROUNDS, CLIP = 10, 21, 1.0
+
+
+@dataclass
+class Workload:
+    """Arrays of some sizes, and whether their norm is clipped."""
+
+    name: str
+    sizes: Sequence[int]
+    clip: bool = False
+    dtype: str = "float32"
+
+    @property
+    def nbytes(self) -> int:
+        """What one step of AdamW reads and writes at least; a norm reads the gradients once more."""
+        short = np.dtype(self.dtype).itemsize
+        return sum(self.sizes) * (3 * short + 16 + (short if self.clip else 0))
+
+
+WORKLOADS = [
+    Workload("one array of 2^25", [2**25]),
+    Workload("one array of 2^25, clip_norm", [2**25], clip=True),
+    Workload("one float16 array of 2^25", [2**25], dtype="float16"),
+    Workload("1,000 arrays of 1,000", [1000] * 1000),
+    Workload("2,000 arrays of 256, clip_norm", [256] * 2000, clip=True),
+    Workload("100 arrays of 10 to 10^6", [int(10 ** (1 + 5 * i / 99)) for i in range(100)]),
+]
+
+
+@dataclass
+class Contestant:
+    """A call that makes one step, and the parameters that it changes, to be compared."""
+
+    step: Callable[[], object]
+    params: list[Any] = field(default_factory=list)
+
+
+def gradstep(work: Workload, params: list[Any], grads: list[Any], cp: Any) -> Contestant:
+    opt = gs.AdamW(params, lr=LR, betas=BETAS, eps=EPS, weight_decay=DECAY)
+    more = {"clip_norm": CLIP} if work.clip else {}
+    return Contestant(lambda: opt.step(grads, **more), params)
+
+
+def _clip_factor(work: Workload, grads: list[Any], cp: Any) -> Any:
+    if not work.clip:
+        return np.float32(1)
+    total = sum(cp.vdot(g, g) for g in grads)
+    return cp.minimum(np.float32(1), np.float32(CLIP) / (cp.sqrt(total) + np.float32(1e-6)))
+
+
+def cupy_expressions(work: Workload, params: list[Any], grads: list[Any], cp: Any) -> Contestant:
+    states = [(cp.zeros(p.shape, np.float32), cp.zeros(p.shape, np.float32)) for p in params]
+    count = 0
+
+    def step() -> None:
+        nonlocal count
+        count += 1
+        factor = _clip_factor(work, grads, cp)
+        fix1, fix2 = 1 / (1 - BETAS[0] ** count), 1 / (1 - BETAS[1] ** count)
+        for p, grad, (m, v) in zip(params, grads, states, strict=True):
+            g = grad.astype(np.float32) * factor
+            w = p.astype(np.float32) * np.float32(1 - LR * DECAY)
+            m[...] = np.float32(BETAS[0]) * m + np.float32(1 - BETAS[0]) * g
+            v[...] = np.float32(BETAS[1]) * v + np.float32(1 - BETAS[1]) * (g * g)
+            p[...] = w - np.float32(LR) * (np.float32(fix1) * m / (cp.sqrt(np.float32(fix2) * v) + np.float32(EPS)))
+
+    return Contestant(step, params)
+
+
+def cupy_kernel(work: Workload, params: list[Any], grads: list[Any], cp: Any) -> Contestant:
+    kernel = cp.ElementwiseKernel(
+        "T grad, float32 factor, float32 fix1, float32 fix2",
+        "T p, float32 m, float32 v",
+        f"""
+        float g = float(grad) * factor, w = float(p) * {1 - LR * DECAY:.9g}f;
+        m = {BETAS[0]:.9g}f * m + {1 - BETAS[0]:.9g}f * g;
+        v = {BETAS[1]:.9g}f * v + {1 - BETAS[1]:.9g}f * (g * g);
+        p = T(w - {LR:.9g}f * (fix1 * m / (sqrtf(fix2 * v) + {EPS:.9g}f)));
+        """,
+        "adamw",
+    )
+    states = [(cp.zeros(p.shape, np.float32), cp.zeros(p.shape, np.float32)) for p in params]
+    count = 0
+
+    def step() -> None:
+        nonlocal count
+        count += 1
+        factor = _clip_factor(work, grads, cp)
+        fix = (np.float32(1 / (1 - BETAS[k] ** count)) for k in range(2))
+        fix1, fix2 = fix
+        for p, g, (m, v) in zip(params, grads, states, strict=True):
+            kernel(g, factor, fix1, fix2, p, m, v)
+
+    return Contestant(step, params)
+
+
+def torch_fused(work: Workload, params: list[Any], grads: list[Any], cp: Any) -> Contestant:
+    torch = importlib.import_module("torch")
+    if work.dtype != "float32":
+        raise RuntimeError("its states would have 16 bits too")
+    tensors = [torch.as_tensor(p, device="cuda").requires_grad_() for p in params]
+    for t, g in zip(tensors, grads, strict=True):
+        t.grad = torch.as_tensor(g, device="cuda")
+    kept = [t.grad.clone() for t in tensors] if work.clip else []
+    opt = torch.optim.AdamW(tensors, lr=LR, betas=BETAS, eps=EPS, weight_decay=DECAY, fused=True)
+
+    def step() -> None:
+        if work.clip:
+            torch._foreach_copy_([t.grad for t in tensors], kept)  # clipping has changed them: not part of the work
+            torch.nn.utils.clip_grad_norm_(tensors, CLIP, foreach=True)
+        opt.step()
+
+    return Contestant(step, tensors)
+
+
+def device_copy(work: Workload, params: list[Any], grads: list[Any], cp: Any) -> Contestant:
+    source, target = (cp.empty(work.nbytes // 2, np.uint8) for _ in range(2))
+    return Contestant(lambda: target.data.copy_from_device_async(source.data, source.nbytes, cp.cuda.Stream.null))
+
+
+CONTESTANTS = {
+    "gradstep": gradstep,
+    "CuPy expressions": cupy_expressions,
+    "CuPy ElementwiseKernel an array": cupy_kernel,
+    "PyTorch fused": torch_fused,
+    "device copy of as many bytes": device_copy,
+}
+
+
+def start(work: Workload) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    dtype = np.dtype(work.dtype)
+    sizes = list(enumerate(work.sizes))
+    return [floats(n, i).astype(dtype) for i, n in sizes], [floats(n, i + 1).astype(dtype) for i, n in sizes]
+
+
+def check(name: str, work: Workload, contestant: Contestant, cp: Any) -> None:
+    """Compare three steps with gradstep on the CPU: the same bits, or nearly where another computes."""
+    if not contestant.params:
+        return
+    params, grads = start(work)
+    opt = gs.AdamW(params, lr=LR, betas=BETAS, eps=EPS, weight_decay=DECAY)
+    for _ in range(3):
+        opt.step(grads, **({"clip_norm": CLIP} if work.clip else {}))
+        contestant.step()
+    cp.cuda.Device().synchronize()
+    for mine, theirs in zip(params, contestant.params, strict=True):
+        found = theirs.get() if hasattr(theirs, "get") else theirs.detach().cpu().numpy()
+        if name == "gradstep":
+            assert found.tobytes() == mine.tobytes(), f"{name}: other bits than on the CPU, {work.name}"
+        tolerance = 1e-5 if work.dtype == "float32" else 2e-3
+        assert np.allclose(found.astype("f8"), mine.astype("f8"), rtol=tolerance, atol=tolerance), (name, work.name)
+
+
+def measure(work: Workload, quick: bool, cp: Any) -> dict[str, Any]:
+    """Return the samples of each contestant in seconds a step, or why there are none."""
+    results: dict[str, Any] = {}
+    ready: dict[str, Contestant] = {}
+    for name, make in CONTESTANTS.items():
+        params, grads = ([cp.asarray(a) for a in arrays] for arrays in start(work))
+        try:
+            ready[name] = make(work, params, grads, cp)
+            check(name, work, ready[name], cp)
+        except (ImportError, RuntimeError) as error:
+            ready.pop(name, None)
+            results[name] = f"not measured: {error}"
+    samples: dict[str, list[float]] = {name: [] for name in ready}
+    for _ in range(5 if quick else ROUNDS):
+        for name, contestant in ready.items():
+            contestant.step()
+            begin, end = cp.cuda.Event(), cp.cuda.Event()
+            begin.record()
+            for _ in range(STEPS):
+                contestant.step()
+            end.record()
+            end.synchronize()
+            samples[name].append(cp.cuda.get_elapsed_time(begin, end) / 1e3 / STEPS)
+    return {**results, **samples}
+
+
+def device() -> tuple[Any, str, str]:
+    """Return CuPy and the device's name, or None and why there is none."""
+    try:
+        cp = importlib.import_module("cupy")
+        cuda = importlib.import_module("gradstep._cuda")
+        return cp, cuda.devices()[0], ""
+    except (ImportError, RuntimeError, IndexError) as error:
+        return None, "", f"{error}"
+
+
+def table(results: dict[str, dict[str, Any]]) -> str:
+    lines = [
+        "| workload | contestant | microseconds a step | of gradstep's | of the copy's speed |",
+        "|" + " --- |" * 5,
+    ]
+    for work in WORKLOADS:
+        rows = results[work.name]
+        middle = {name: statistics.median(r) for name, r in rows.items() if isinstance(r, list)}
+        for name in CONTESTANTS:
+            if name not in middle:
+                lines.append(f"| {work.name} | {name} | {rows[name]} | | |")
+                continue
+            copy = middle["device copy of as many bytes"] / middle[name]
+            took = middle[name] / middle["gradstep"]
+            lines.append(f"| {work.name} | {name} | {middle[name] * 1e6:.1f} | {took:.2f} | {copy:.2f} |")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--output", type=Path, default=Path())
+    args = parser.parse_args()
+    cp, name, why = device()
+    nothing = dict.fromkeys(CONTESTANTS, f"not measured: {why}")
+    results = {work.name: measure(work, args.quick, cp) if cp else nothing for work in WORKLOADS}
+    today = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
+    facts = {"device": name or "none", "date": today, "gradstep": gs.__version__, "results": results}
+    text = f"{name or 'No GPU'}, {today}, AdamW\n\n{table(results)}\n"
+    args.output.mkdir(parents=True, exist_ok=True)
+    (args.output / "gpu.json").write_text(json.dumps(facts, indent=1))
+    (args.output / "gpu.md").write_text(text)
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

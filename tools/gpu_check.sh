@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Builds, tests and measures the CUDA backend on a machine with a GPU: `tools/gpu_check.sh [FOLDER]`. Needs no network,
+# but a CUDA compiler and, in the Python that is active: numpy, scipy, cupy, pybind11, scikit-build-core, pytest,
+# hypothesis and ml_dtypes; cmake and ninja. PyTorch, Numba and compute-sanitizer are used where they are.
+# Leaves in FOLDER (default: gpu-check): tests.txt, gpu.json, gpu.md and summary.md. Exits with 1 if a test fails.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+out=$(mkdir -p "${1:-gpu-check}" && cd "${1:-gpu-check}" && pwd)
+site=$(mktemp -d)
+trap 'rm -rf "$site"' EXIT
+SECONDS=0
+
+say() { printf '\n=== %s (%ss)\n' "$*" "$SECONDS"; }
+
+say build for the devices here
+python3 -m pip install -q --no-build-isolation --no-deps --no-index --target "$site" \
+  -Ccmake.define.GRADSTEP_CUDA=ON -Ccmake.define.GRADSTEP_CUDA_ARCHITECTURES=native . || exit 1
+export PYTHONPATH="$site"
+python3 -m gradstep info | tee "$out/info.txt"
+
+say test
+# Most rules' suites first; what does not end in time is cut, and the summary shows how far it came.
+timeout 300 python3 -m pytest -q -m gpu -p no:cacheprovider tests/gpu 2>&1 | tee "$out/tests.txt" | tail -40
+status=${PIPESTATUS[0]}
+
+say measure
+timeout 150 python3 bench/gpu.py --output "$out" || status=1
+
+{
+  echo "# GPU check, $(date -u +%F)"
+  echo
+  sed -n 's/^cuda  *//p' "$out/info.txt"
+  echo
+  echo "Tests: $(tail -1 "$out/tests.txt") (exit $status)"
+  echo
+  cat "$out/gpu.md" 2>/dev/null
+} >"$out/summary.md"
+say "done: $out/summary.md"
+exit "$status"
