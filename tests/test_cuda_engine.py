@@ -134,6 +134,25 @@ def test_addresses_that_lie_on_no_line_of_16_bytes(dtype, offset):
     assert opt.grad_norm == other.grad_norm
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["f4", "f2"])
+def test_more_elements_than_32_bits_count(dtype):
+    n = 2**31 + 5
+    try:
+        p, g = np.zeros(n, dtype), np.zeros(n, dtype)  # pages that nobody touches take no memory
+    except MemoryError:
+        pytest.skip("needs 16 GB of addresses")
+    g[-6:] = 1
+    opt = gs.GradientDescent(hosted(p), lr=0.5)
+    emulator().emulator_set_last_blocks(2)
+    try:
+        opt.step(hosted(g), clip_norm=np.inf)
+    finally:
+        emulator().emulator_set_last_blocks(0)
+    assert p[-7:].tolist() == [0.0] + [-0.5] * 6
+    assert opt.grad_norm == 6**0.5
+
+
 def test_the_current_stream_is_used(monkeypatch):
     class Other:
         ptr = 0x70

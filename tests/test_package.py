@@ -40,6 +40,22 @@ def test_show_config(capsys):
     assert set(shown.isas_supported) <= set(shown.isas_built)
 
 
+def test_a_cuda_array_without_a_device_is_one_clear_error():
+    code = """
+import gradstep as gs
+class Array:
+    __cuda_array_interface__ = {"shape": (3,), "typestr": "<f4", "data": (64, False), "version": 3}
+try:
+    gs.Adam({"W": Array()})
+except TypeError as error:
+    print(error)
+"""
+    told = run(code, CUDA_VISIBLE_DEVICES="").stdout
+    assert told.startswith("params['W']: expected a NumPy array, got a CUDA array; ")
+    assert "no CUDA module" in told or "CUDA: " in told
+    assert "Traceback" not in told
+
+
 @pytest.mark.parametrize("isa", ISAS)
 def test_each_instruction_set_can_be_forced(isa):
     run(f"import gradstep; assert gradstep.config.config().isa == {isa!r}", GRADSTEP_ISA=isa)

@@ -42,6 +42,7 @@ const void* thread_context;
 
 // Told and asked by tests.
 bool backwards = false, stubbed = false, broken_driver = false;
+unsigned last_blocks = 0;  // 0: all of a launch
 long launches = 0, waits = 0, stream_waits = 0;
 void* last_stream = nullptr;
 int device = 0;
@@ -161,8 +162,9 @@ cudaError_t run(const cudaLaunchConfig_t& config, void (*thread)(const void*), c
   if (fibers.size() < 1024) fibers.resize(1024);
   thread_body = thread, thread_context = context;
   gridDim = config.gridDim, blockDim = config.blockDim;
-  for (unsigned b = 0; b < gridDim.x; ++b) {
-    blockIdx = dim3(backwards ? gridDim.x - 1 - b : b);
+  const unsigned begin = last_blocks && last_blocks < gridDim.x ? gridDim.x - last_blocks : 0;
+  for (unsigned b = begin; b < gridDim.x; ++b) {
+    blockIdx = dim3(backwards ? gridDim.x - 1 - b + begin : b);
     run_block(blockDim.x);
   }
   return cudaSuccess;
@@ -251,6 +253,7 @@ extern "C" {
 #define EXPORTED __attribute__((visibility("default")))
 EXPORTED void emulator_set_backwards(int on) { backwards = on; }
 EXPORTED void emulator_set_stubbed(int on) { stubbed = on; }
+EXPORTED void emulator_set_last_blocks(unsigned n) { last_blocks = n; }
 EXPORTED void emulator_set_broken_driver(int on) { broken_driver = on; }
 EXPORTED void emulator_place(void* memory, std::size_t bytes, int where) {
   elsewhere[reinterpret_cast<std::uintptr_t>(memory)] = {bytes, where};
