@@ -166,3 +166,10 @@ def test_an_empty_array_has_a_row():
     opt.step([np.ones(0), np.ones(2)], health=True)
     assert [(r.norm, r.zeros) for r in opt.health] == [(0.0, 0.0), (pytest.approx(2**0.5), 0.0)]
     gs.SGD(np.ones(0)).step(np.ones(0), clip_norm=1.0, health=True, zero_grads=True)
+
+
+def test_infinite_parameters_have_an_infinite_norm():
+    for name in ("float32", "float64"):
+        opt = gs.SGD(np.full(3000, np.inf).astype(name))
+        opt.step(np.ones(3000).astype(name), health=True)
+        assert math.isnan(opt.health[0].update_ratio)

@@ -146,7 +146,9 @@ class Length {
     } else {
       const double size = x < 0 ? -x : x;
       if (size == 0) return;
-      const double ratio = size > most_ ? most_ / size : size / most_;
+      const double ratio = size == most_  ? 1
+                           : size > most_ ? most_ / size
+                                          : size / most_;  // inf / inf is none
       sum_sq_ = size > most_ ? 1 + sum_sq_ * (ratio * ratio) : sum_sq_ + ratio * ratio;
       most_ = size > most_ ? size : most_;
     }
