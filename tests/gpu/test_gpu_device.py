@@ -52,7 +52,7 @@ def test_no_step_waits_for_the_device():
     everything = {"clip_norm": 1.0, "clip_value": 0.5, "grad_scale": 2.0, "nonfinite": "skip", "health": True}
     opt.step(grads, **everything, average=ema)
     spin = cupy.RawKernel(SPIN, "spin")
-    clock = cupy.cuda.Device().attributes["ClockRate"] * 1000
+    clock = cupy.cuda.Device().attributes.get("ClockRate", 1_500_000) * 1000  # CUDA 13 may not tell
     cupy.cuda.Device().synchronize()
     done = cupy.cuda.Event()
     spin((1,), (1,), (np.int64(clock // 2),))  # half a second
@@ -195,7 +195,7 @@ def test_compute_sanitizer(tool):
         "-x",
     ]
     tests = [str(Path(__file__).with_name(f"test_gpu_{name}.py")) for name in ("health", "averages")]
-    chosen = ["-k", "test_facts and (AdamW or GradientDescent) or test_fused"]
-    environment = {**os.environ, "GRADSTEP_IN_SANITIZER": "1", "CUPY_CUDA_MEMORY_POOL": "none"}
+    chosen = ["-k", "test_facts and (AdamW or GradientDescent) or test_specification"]
+    environment = {**os.environ, "GRADSTEP_IN_SANITIZER": "1"}
     done = subprocess.run([*command, *tests, *chosen], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
