@@ -65,6 +65,7 @@ def test_no_step_waits_for_the_device():
     step = functools.partial(opt.step, grads, **everything, nonfinite="skip", average=ema)
     assert waits_of(step) == 0
     assert waits_of(lambda: opt.step([grads[0], None], average=ema)) == 0
+    assert waits_of(lambda: opt.step(params)) == 0  # gradients that are copied first
     for read in ("steps", "skipped", "grad_norm", "health"):
         assert waits_of(lambda read=read: getattr(opt, read)) > 0
     assert waits_of(lambda: opt.step(grads, nonfinite="raise")) > 0
@@ -294,6 +295,17 @@ def test_a_checkpoint_crosses_from_one_backend_to_the_other(tmp_path):
     assert isinstance(opt.state_dict()["state"]["exp_avg"], np.ndarray)
     there.load_state_dict({**opt.state_dict(), "state": dict(opt.state)})
     assert there.steps == 3
+
+
+def test_strided_states_are_loaded_from_a_device():
+    (p,) = on_device((3, 4), dtype="f8")
+    opt = gs.SGD(p, momentum=0.9)
+    wide = np.arange(24.0).reshape(3, 8)[:, ::2]
+    opt.load_state_dict({**opt.state_dict(), "state": {"momentum_buffer": Foreign(wide)}, "counts": [1], "steps": 1})
+    same(on_host(opt.state["momentum_buffer"]), wide.copy())
+    cpu = gs.SGD(np.zeros((3, 4)), momentum=0.9)
+    cpu.load_state_dict({**cpu.state_dict(), "state": {"momentum_buffer": hosted(wide)}, "counts": [1], "steps": 1})
+    same(cpu.state["momentum_buffer"], wide.copy())
 
 
 def test_memory_of_state():

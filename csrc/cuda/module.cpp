@@ -211,6 +211,11 @@ void clear(std::uintptr_t address, std::size_t bytes, std::uintptr_t stream) {
   check(cudaMemsetAsync(reinterpret_cast<void*>(address), 0, bytes, reinterpret_cast<cudaStream_t>(stream)));
 }
 
+void copy(std::uintptr_t to, std::uintptr_t from, std::size_t bytes, std::uintptr_t stream) {
+  check(cudaMemcpyAsync(reinterpret_cast<void*>(to), reinterpret_cast<void*>(from), bytes,
+                        cudaMemcpyDeviceToDevice, reinterpret_cast<cudaStream_t>(stream)));
+}
+
 // Between memory of the device and a contiguous NumPy array; waits.
 void copy_to_host(std::uintptr_t address, const py::buffer& host) {
   const py::buffer_info to = host.request(true);
@@ -238,6 +243,7 @@ void bind_cuda(py::module_& m) {
   });
   m.def("device_of", &device_of, py::arg("address"));
   m.def("clear", &clear, py::arg("address"), py::arg("nbytes"), py::arg("stream"));
+  m.def("copy", &copy, py::arg("to"), py::arg("from_address"), py::arg("nbytes"), py::arg("stream"));
   m.def("copy_to_host", &copy_to_host, py::arg("address"), py::arg("host"));
   m.def("copy_to_device", &copy_to_device, py::arg("address"), py::arg("host"));
   m.attr("cuda_version") = py::int_(CUDART_VERSION);

@@ -67,18 +67,31 @@ def assign(targets: Sequence[Array], sources: Sequence[Array]) -> None:
 
 
 def copy_of(array: Array) -> Array:
-    """Return a copy, dense and in the array's order of axes."""
+    """Return a copy, as the array lies in memory; nothing waits."""
     source = view(array)
-    (copy,) = zeros_like([source], [source.dtype])
-    assign([copy], [source])
-    return copy
+    low, nbytes = _span(source)
+    device = source.data.device_id
+    memory = _allocated(nbytes or ALIGNMENT, device)
+    _cuda.copy(memory.ptr, source.data.ptr + low, nbytes, current_stream(device))
+    return cupy.ndarray(source.shape, source.dtype, memory + -low, source.strides)
 
 
 def to_host(array: Array) -> Array:
-    """Return a NumPy array of the elements of a dense array; waits for the device."""
-    host = np.empty(array.size, array.dtype)
-    _cuda.copy_to_host(array.data.ptr, host.view(np.uint8))
-    return np.ndarray(array.shape, array.dtype, host, 0, array.strides)
+    """Return a NumPy array of the elements, as they lie in memory; waits for the device."""
+    source = view(array)
+    low, nbytes = _span(source)
+    host = np.empty(nbytes, np.uint8)
+    if nbytes:
+        _cuda.copy_to_host(source.data.ptr + low, host)
+    return np.ndarray(source.shape, source.dtype, host, -low, source.strides)
+
+
+def _span(array: Array) -> tuple[int, int]:
+    # Where its lowest byte lies, from its first element on, and how many there are up to the highest.
+    if not array.size:
+        return 0, 0
+    reach = [(n - 1) * s for n, s in zip(array.shape, array.strides, strict=True)]
+    return sum(min(0, r) for r in reach), sum(map(abs, reach)) + int(array.itemsize)
 
 
 def from_host(target: Array, source: Array) -> None:

@@ -82,13 +82,12 @@ def to_host(array: Array) -> Array:
 
 def restore(target: Array, saved: Array | float) -> None:
     """Write what `to_host` gave, an array like it on any device, or one number, into a state."""
-    if is_cuda(saved):
+    if is_cuda(saved) or is_cuda(target):
         from gradstep import device
 
-        saved = device.to_host(device.copy_of(saved))
-    if is_cuda(target):
-        from gradstep import device
-
-        return device.from_host(target, saved)
+        if is_cuda(saved):
+            saved = device.to_host(saved)
+        if is_cuda(target):
+            return device.from_host(target, saved)
     target[...] = saved
     return None
