@@ -377,3 +377,16 @@ def test_momentum_that_was_set_to_zero():
     opt.load_state_dict(saved)
     assert opt.groups[0]["momentum"] == 0.0
     assert opt.state["momentum_buffer"].tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("hypers", "error", "words"),
+    [
+        ({"lr": -1}, ValueError, "lr: expected"),
+        ({"momentum": "x"}, TypeError, "momentum: expected"),
+        ({"nesterov": True}, ValueError, "nesterov: expected momentum above 0"),
+    ],
+)
+def test_memory_refuses_what_the_optimizer_would(hypers, error, words):
+    with pytest.raises(error, match=words):
+        gs.memory(np.zeros(3), "sgd", **hypers)

@@ -314,6 +314,9 @@ class TestLossScaler:
         one = gs.LossScaler().scale(np.float16(1e-3))  # 65.5 in a format that ends at 65504 times less
         assert (one.dtype, float(one)) == (np.float32, pytest.approx(65.56, rel=1e-3))
         assert gs.LossScaler().scale(np.float16(0)) == 0
+        for bad in ([1, 2], "x", None, True):
+            with pytest.raises(TypeError, match="loss: expected a number or an array, got"):
+                scaler.scale(bad)
         assert gs.LossScaler().scale(np.array([0, 0.25], np.float16)).tolist() == [0, 16384]
         assert scaler.scale(np.ones(2, dtype_of("bfloat16"))).dtype == dtype_of("bfloat16")
 

@@ -90,3 +90,10 @@ def test_refuses(call, error, words):
     with pytest.raises(error, match=re.escape(words)):
         call(gs.kernels)
     assert a.tolist() == b.tolist() == c.tolist() == [1.0, 1.0]
+
+
+def test_numbers_of_numpy_are_counts():
+    p, q = np.ones(3), np.ones(3)
+    gs.kernels.adam(p, np.ones(3), np.zeros(3), np.zeros(3), step=np.int64(3))
+    gs.kernels.adam(q, np.ones(3), np.zeros(3), np.zeros(3), step=3)
+    same(p, q)

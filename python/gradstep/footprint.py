@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from gradstep import rules
+from gradstep import hyperparameters, rules
 from gradstep.backend import checked
 from gradstep.containers import Container, Forest
 from gradstep.group import split_groups
@@ -41,7 +41,7 @@ def memory(params: Container, rule: type[Optimizer] | str, *, master_weights: bo
     Raises
     ------
     TypeError, ValueError
-        If a container or an array is none that an optimizer takes, or there is no such rule.
+        If a container, an array or a hyperparameter is none that an optimizer takes, or there is no such rule.
 
     Examples
     --------
@@ -55,13 +55,16 @@ def memory(params: Container, rule: type[Optimizer] | str, *, master_weights: bo
     if cls is None or cls not in NAMED.values():
         kind = ValueError if isinstance(rule, str) else TypeError
         raise kind(f"rule: expected an optimizer class or one of {', '.join(NAMED)}, got {rule!r}")
-    defaults = {name: p.default for name, p in inspect.signature(cls).parameters.items() if p.kind is p.KEYWORD_ONLY}
+    keywords = inspect.signature(cls).parameters.items()
+    defaults = {k: p.default for k, p in keywords if p.kind is p.KEYWORD_ONLY and k != "master_weights"}
     if unknown := [name for name in hypers if name not in defaults]:
         raise TypeError(f"{unknown[0]}: {cls.__name__} has {', '.join(defaults)}")
     containers, settings, grouped = split_groups(params, {**defaults, **hypers})
     forest = Forest(containers, grouped)
-    arrays = forest.arrays(containers)
-    backend, arrays = checked(arrays, forest.labels)
+    for values, at in zip(settings, forest.prefixes, strict=True):
+        own = {k: hyperparameters.check(k, v, hyperparameters.label_in(at, k)) for k, v in values.items()}
+        cls._check({**values, **own}, at)
+    backend, arrays = checked(forest.arrays(containers), forest.labels)
     copies = len(backend.states[cls._native_rule(settings)])
     return sum(
         a.size * state_dtype(a).itemsize * (copies + (1 if master_weights and a.itemsize == 2 else 0)) for a in arrays

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
 from typing import Any, TypeAlias
 
 Schedule: TypeAlias = Callable[[int], float]
@@ -61,11 +62,11 @@ def check_flag(name: str, value: Any) -> bool:
 
 def check_whole(name: str, value: Any, least: int) -> int:
     """Return `value` if it is a whole number of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, Integral):  # NumPy's integers are such
         raise TypeError(f"{name}: expected a whole number of at least {least}, got {value!r}")
     if value < least:
         raise ValueError(f"{name}: expected a whole number of at least {least}, got {value!r}")
-    return value
+    return int(value)
 
 
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -87,8 +88,15 @@ class LossScaler:
         -------
         number or array
             The product, in the dtype of `loss`; float32 for a single 16-bit number, which could not hold it.
+
+        Raises
+        ------
+        TypeError
+            If it is neither.
         """
         dtype = getattr(loss, "dtype", None)
+        if dtype is None and (isinstance(loss, bool) or not isinstance(loss, Real)):
+            raise TypeError(f"loss: expected a number or an array, got {type(loss).__name__}")
         if dtype is None or dtype.kind in "iub":
             return loss * self._factor
         if dtype.itemsize > 2:

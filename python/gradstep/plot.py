@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from gradstep.containers import is_sequence
 from gradstep.health import Health
 from gradstep.hyperparameters import NON_NEGATIVE, Float, ask
 from gradstep.schedules import COUNT, SCHEDULE
@@ -108,7 +109,8 @@ def health(history: Sequence[Health], axes: Sequence[Axes] | None = None) -> Seq
     >>> norms.get_ylabel(), ratios.get_ylabel()
     ('gradient norm', 'update / weight')
     """
-    if isinstance(history, Health) or not all(isinstance(h, Health) for h in history):
+    kind = is_sequence(history) and not isinstance(history, Health)
+    if not kind or not all(isinstance(h, Health) for h in history):
         raise TypeError("history: expected a sequence of Health, one a step")
     if axes is not None and len(axes) != 2:
         raise ValueError(f"axes: expected two, got {len(axes)}")
