@@ -33,8 +33,11 @@ bool writeable(py::handle array);
 // A copy of an array, on its device.
 py::object copy_of(py::handle array);
 
-// The stream that the user works on now, and has made arrays ready on.
+// The stream that the user works on now; it waits for those on which the arrays just read are being made.
+// What a call that failed had read is forgotten.
 void* current_stream(int device);
+void wait_for_producers(int device);
+void forget_producers();
 
 [[noreturn]] inline void refuse_read_only(const Label& label) {
   throw py::value_error(label.text() + ": expected a writeable array, got a read-only one");

@@ -59,7 +59,10 @@ inline void bind(py::module_& m) {
       [](py::handle array, const char* argument, py::handle key) {
         const Label label{argument, key};
         Room room;
-        if (!read(array, label, room).writeable) refuse_read_only(label);
+        forget_producers();
+        const View v = read(array, label, room);
+        if (!v.writeable) refuse_read_only(label);
+        wait_for_producers(v.device);
       },
       py::arg("array"), py::arg("argument"), py::arg("key"),
       "Raises a TypeError or ValueError unless `array` is one that a step can update.");

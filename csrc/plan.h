@@ -21,7 +21,7 @@ struct Slot {
   bool c_order, f_order;
   void* s[max_states] = {};
   void *master = nullptr, *average = nullptr;
-  std::int64_t n;  // real numbers
+  std::int64_t n = 0;  // real numbers
   int group;
   Ranges::Range apart{};         // where a gradient was last found to share no memory with us
   std::optional<Layout> layout;  // of the present call, where its gradient makes one necessary
@@ -103,6 +103,7 @@ class Plan {
   bool step(const py::tuple& grads, const Wishes& wishes) {
     if (grads.size() != slots_.size()) throw py::value_error("one gradient for each array, or None");
     std::vector<py::object> held;
+    forget_producers();
     tensors_.clear();
     tiles_ = chunks_ = 0;
     for (std::size_t i = 0; i < slots_.size(); ++i) {
@@ -143,10 +144,14 @@ class Plan {
     return {arguments_[argument].c_str(), PyTuple_GET_ITEM(keys_.ptr(), i)};
   }
 
-  int device() const { return slots_.empty() ? 0 : slots_[0].p.device; }
+  // That of the first array which has a place at all.
+  int device() const {
+    const auto some = std::ranges::find_if(slots_, [](const Slot& slot) { return slot.n > 0; });
+    return some == slots_.end() ? 0 : some->p.device;
+  }
 
   void refuse_other_device(const View& v, const Label& label) const {
-    if (v.device != device())
+    if (v.size() && v.device != device())
       throw py::value_error(label.text() + ": expected an array on device " + std::to_string(device()) +
                             ", got one on device " + std::to_string(v.device));
   }
@@ -154,12 +159,12 @@ class Plan {
   void fill(Slot& slot, std::size_t i, int group) {
     Room room;
     slot.p = read(params_[i], label(0, i), room);
-    refuse_other_device(slot.p, label(0, i));
     slot.extents.assign(slot.p.shape, slot.p.shape + slot.p.dims);
     slot.extents.insert(slot.extents.end(), slot.p.strides, slot.p.strides + slot.p.dims);
     slot.p.shape = slot.extents.data(), slot.p.strides = slot.extents.data() + slot.p.dims;
     slot.c_order = slot.p.dense(true), slot.f_order = slot.p.dense(false);
     slot.n = slot.p.size() * info(slot.p.format).parts;
+    refuse_other_device(slot.p, label(0, i));
     slot.group = group;
     for (std::size_t k = 0; k < states_.size(); ++k)
       slot.s[k] = companion(py::tuple(states_[k])[i], slot, label(2 + k, i));

@@ -77,7 +77,9 @@ def install(monkeypatch):
     monkeypatch.setattr(gradstep, "_cuda", module(), raising=False)
     importlib.import_module("gradstep.device")
     monkeypatch.setattr("gradstep.device._cuda", module())
+    emulator().emulator_forget_places()
     monkeypatch.setattr(cupy.cuda, "alloc", _host_memory)
+    monkeypatch.setattr(cupy.cuda, "Device", Device)
     monkeypatch.setattr(cupy.cuda, "get_current_stream", lambda device=-1: Stream)
 
 
@@ -87,10 +89,34 @@ class Stream:
     ptr = 0
 
 
-def _host_memory(nbytes):
+def _host_memory(nbytes, device=0):
     memory = np.empty(nbytes + 512, np.uint8)
-    begin = -memory.ctypes.data % 512
-    return cupy.cuda.MemoryPointer(cupy.cuda.UnownedMemory(memory.ctypes.data + begin, nbytes, memory, 0), 0)
+    begin = memory.ctypes.data + -memory.ctypes.data % 512
+    return cupy.cuda.MemoryPointer(cupy.cuda.UnownedMemory(begin, nbytes, memory, device), 0)
+
+
+class Device:
+    """The second device: what is allocated within is its own."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __enter__(self):
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(cupy.cuda, "alloc", self._alloc)
+
+    def __exit__(self, *error):
+        self.patch.undo()
+
+    def _alloc(self, nbytes):
+        made = _host_memory(nbytes, self.number)
+        place(made.ptr, nbytes, self.number)
+        return made
+
+
+def place(address, nbytes, device):
+    """Let memory be that of another device, until `install` is called again."""
+    emulator().emulator_place(ctypes.c_void_p(address), ctypes.c_size_t(nbytes), device)
 
 
 class Hosted(cupy.ndarray):

@@ -365,3 +365,13 @@ def test_a_norm_that_only_grad_scale_brings_into_range():
     opt.step(np.full(4, 1.7e308), clip_norm=1.0, grad_scale=65536.0, health=True)
     assert opt.grad_norm == opt.health[0].norm == pytest.approx(2 * (1.7e308 / 65536), rel=1e-12)
     assert w == pytest.approx([-0.5] * 4)
+
+
+def test_a_refused_step_has_a_norm_and_leaves_health():
+    opt = gs.SGD(np.ones(3))
+    opt.step(np.ones(3), clip_norm=1.0, health=True)
+    with pytest.raises(FloatingPointError):
+        opt.step(np.array([1.0, np.inf, 1.0]), nonfinite="raise", health=True)
+    assert opt.grad_norm == np.inf
+    assert opt.health[0].norm == pytest.approx(3**0.5)
+    assert (opt.steps, opt.skipped) == (1, 0)

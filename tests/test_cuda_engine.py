@@ -1,6 +1,5 @@
 """What only the CUDA backend has: launches, streams, devices, the interface, a learning rate on the device."""
 
-import ctypes
 import functools
 
 import numpy as np
@@ -174,27 +173,42 @@ def test_the_stream_of_a_gradient_is_waited_for():
     assert waited(0x80) == 1
     assert waited(None) == 0
     assert waited(1) == 0  # the default stream, which is ours now
+    with pytest.raises(ValueError, match="expected float32 of shape"):
+        opt.step([Foreign(np.ones(4, "f4"), stream=0x80)] * 2)
+    assert waited(None) == 0  # what was read in vain is forgotten
+
+
+def on_second(array):
+    on_cuda.place(array.ctypes.data, array.nbytes, 1)
+    return Foreign(array)
 
 
 def test_arrays_of_two_devices_are_refused():
     first, second = np.ones(3, "f4"), np.ones(3, "f4")
-    emulator().emulator_place(ctypes.c_void_p(second.ctypes.data), ctypes.c_size_t(second.nbytes), 1)
-    try:
-        with pytest.raises(ValueError, match=r"params\[1\]: expected an array on device 0, got one on device 1"):
-            gs.SGD([Foreign(first), Foreign(second)])
-        with pytest.raises(ValueError, match="grads: expected an array on device 0, got one on device 1"):
-            gs.SGD(Foreign(first)).step(Foreign(second))
-        opt = gs.SGD(Foreign(second), lr=0.5)
-        opt.step(_beside(second))
-        assert second.tolist() == [0.5] * 3
-    finally:
-        emulator().emulator_place(ctypes.c_void_p(second.ctypes.data), ctypes.c_size_t(0), 1)
+    there = on_second(second)
+    with pytest.raises(ValueError, match=r"params\[1\]: expected an array on device 0, got one on device 1"):
+        gs.SGD([Foreign(first), there])
+    with pytest.raises(ValueError, match="grads: expected an array on device 0, got one on device 1"):
+        gs.SGD(Foreign(first)).step(there)
 
 
-def _beside(array):
-    g = np.ones_like(array)
-    emulator().emulator_place(ctypes.c_void_p(g.ctypes.data), ctypes.c_size_t(g.nbytes), 1)
-    return Foreign(g)
+def test_everything_happens_on_the_device_of_the_arrays():
+    w, g = (np.random.default_rng(k).normal(size=3000).astype("f2") for k in range(2))
+    p, d = w.copy(), g.copy()
+    params = [Foreign(np.zeros(0, "f4")), on_second(p)]
+    opt, ema = gs.AdamW(params, master_weights=True), gs.EMA(params)
+    here = gs.AdamW([np.zeros(0, "f4"), w], master_weights=True)
+    opt.step([None, on_second(d)], clip_norm=1.0, health=True, average=ema)
+    opt.step([None, params[1]])
+    here.step([None, g], clip_norm=1.0)
+    here.step([None, w])
+    same(p, w)
+    same(opt.state_dict()["state"]["exp_avg"][1], np.array(here.state["exp_avg"][1]))
+    opt.load_state_dict(here.state_dict())
+    with ema.swapped():
+        pass
+    assert (opt.steps, opt.health[0].nans) == (2, 0)
+    assert gs._cuda.current_device() == 0
 
 
 def test_no_driver_is_one_clear_error():
@@ -257,8 +271,12 @@ class TestForeignArrays:
             {"shape": (3,), "typestr": "<f4", "data": (64, False), "strides": (4, 4)},
             {"shape": (1 << 70,), "typestr": "<f4", "data": (64, False)},
             {"shape": (-3,), "typestr": "<f4", "data": (64, False)},
+            {"shape": (3,), "typestr": "<f4", "data": (-64, False)},
+            {"shape": (3,), "typestr": "<f4", "data": (64, "x")},
+            {"shape": (3,), "typestr": "<f4", "data": (64, False), "stream": "x"},
+            {"shape": (3,), "typestr": "<f4", "data": (64, False), "stream": -1},
         ],
-        ids=range(11),
+        ids=range(15),
     )
     def test_a_broken_interface_is_an_error(self, bad):
         class Broken:

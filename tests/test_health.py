@@ -173,3 +173,15 @@ def test_infinite_parameters_have_an_infinite_norm():
         opt = gs.SGD(np.full(3000, np.inf).astype(name))
         opt.step(np.ones(3000).astype(name), health=True)
         assert math.isnan(opt.health[0].update_ratio)
+
+
+@pytest.mark.parametrize("value", [1e300, 0.0, 1e-200])
+def test_norms_out_of_range_wherever_the_array_stands(rng, value):
+    arrays = [rng.normal(size=n) for n in (20_000, 5, 0, 3000, 7)]
+    opt, ema = gs.SGD(arrays), gs.EMA(arrays)
+    grads = [rng.normal(size=20_000), None, np.zeros(0), np.full(3000, value), np.full(7, value)]
+    opt.step(grads, health=True, average=ema, zero_grads=True)
+    assert [r.name for r in opt.health] == [f"params[{i}]" for i in (0, 2, 3, 4)]
+    assert opt.health[2].norm == pytest.approx(value * 3000**0.5, rel=1e-12)
+    assert opt.health[3].norm == pytest.approx(value * 7**0.5, rel=1e-12)
+    assert (opt.health[3].max_abs, opt.health[3].zeros) == (value, float(value == 0))

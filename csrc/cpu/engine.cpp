@@ -19,7 +19,8 @@ struct Engine::Memory {
   bool step(int rule, const Wishes& wishes);
   Norm norm_of(std::span<const Tensor> tensors);
   double sum_sq(std::span<const Chunk> chunks);
-  void examine(const Wishes& wishes, bool applied);
+  void examine_gradients(const Wishes& wishes, bool applied);
+  void examine_changes();
 };
 
 Engine::Engine(std::vector<std::int64_t> capacity, int) : memory_(std::make_unique<Memory>()) {
@@ -67,15 +68,15 @@ bool Engine::Memory::step(int rule, const Wishes& wishes) {
   const bool finite = std::ranges::all_of(survey, &Chunk::finite);
   const Norm norm = norm_of(tensors);
   const bool applied = finite || wishes.nonfinite == Nonfinite::propagate;
-  if (finite || wishes.nonfinite != Nonfinite::raise) {
-    extras.scale = norm.factor(wishes);
-    extras.skip = !applied;
-    changes.resize(wishes.health && !tensors.empty() ? tensors.back().first_tile + tensors.back().tiles : 0);
-    if (wishes.health) extras.changes = changes.data();
-    if (applied || wishes.zero_grads) update(rule, tensors, extras);
-  }
   tally.grad_norm = norm.over(wishes.grad_scale);
-  if (wishes.health) examine(wishes, applied);
+  if (!applied && wishes.nonfinite == Nonfinite::raise) return false;
+  if (wishes.health) examine_gradients(wishes, applied);  // before they may be set to zero
+  extras.scale = norm.factor(wishes);
+  extras.skip = !applied;
+  changes.resize(wishes.health && !tensors.empty() ? tensors.back().first_tile + tensors.back().tiles : 0);
+  if (wishes.health) extras.changes = changes.data();
+  if (applied || wishes.zero_grads) update(rule, tensors, extras);
+  if (wishes.health && applied) examine_changes();
   return applied;
 }
 
@@ -89,9 +90,11 @@ Norm Engine::Memory::norm_of(std::span<const Tensor> tensors) {
   const bool doubles = std::ranges::any_of(tensors, [](const Tensor& t) { return is_double(t.g_storage); });
   if (doubles && unit_for(norm.root) != 1 && std::ranges::all_of(chunks, &Chunk::finite)) {
     norm.unit = unit_for(norm.root);
-    rescaled.resize(survey.size());
-    gradstep::survey(tensors, 1 / norm.unit, false, rescaled.data());
-    norm.root = sum_sq(std::span(rescaled).subspan(first, chunks.size()));
+    rescaled.resize(chunks.size());
+    std::vector<Tensor> own(tensors.begin(), tensors.end());  // a survey counts its chunks from 0
+    for (Tensor& t : own) t.first_chunk -= first;
+    gradstep::survey(own, 1 / norm.unit, false, rescaled.data());
+    norm.root = sum_sq(rescaled);
   }
   norm.root = std::sqrt(norm.root);
   return norm;
@@ -103,7 +106,7 @@ double Engine::Memory::sum_sq(std::span<const Chunk> chunks) {
   return sum(terms);
 }
 
-void Engine::Memory::examine(const Wishes& wishes, bool applied) {
+void Engine::Memory::examine_gradients(const Wishes& wishes, bool applied) {
   health = {applied, {}};
   for (const Tensor& t : tensors) {
     if (!t.g) continue;
@@ -113,12 +116,18 @@ void Engine::Memory::examine(const Wishes& wishes, bool applied) {
       a.zeros += chunk.zeros, a.nans += chunk.nans, a.infs += chunk.infs;
     }
     a.max_abs /= wishes.grad_scale;
-    if (applied) {
-      const Change* const moved = changes.data() + t.first_tile;
-      a.update = norm_of_norms(moved, t.tiles, &Change::update);
-      a.weight = norm_of_norms(moved, t.tiles, &Change::weight);
-    }
     health.arrays.push_back(a);
+  }
+}
+
+void Engine::Memory::examine_changes() {
+  auto row = health.arrays.begin();
+  for (const Tensor& t : tensors) {
+    if (!t.g) continue;
+    const Change* const moved = changes.data() + t.first_tile;
+    row->update = norm_of_norms(moved, t.tiles, &Change::update);
+    row->weight = norm_of_norms(moved, t.tiles, &Change::weight);
+    ++row;
   }
 }
 

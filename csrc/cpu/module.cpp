@@ -43,6 +43,8 @@ bool writeable(py::handle array) {
 py::object copy_of(py::handle array) { return array.attr("copy")(); }
 
 void* current_stream(int) { return nullptr; }
+void wait_for_producers(int) {}
+void forget_producers() {}
 
 static std::string choices(const std::vector<std::string>& names) {
   std::string text;

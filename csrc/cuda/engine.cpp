@@ -8,21 +8,6 @@
 namespace gradstep {
 namespace {
 
-// The device of a plan's arrays is the current one meanwhile.
-class OnDevice {
- public:
-  explicit OnDevice(int device) {
-    check(cudaGetDevice(&before_));
-    if (device != before_) check(cudaSetDevice(device));
-  }
-  ~OnDevice() { cudaSetDevice(before_); }
-  OnDevice(const OnDevice&) = delete;
-  OnDevice& operator=(const OnDevice&) = delete;
-
- private:
-  int before_ = 0;
-};
-
 // Places for several arrays in one allocation.
 class Places {
  public:
@@ -110,7 +95,14 @@ Outcome Engine::Memory::step(int rule, const Wishes& wishes, cudaStream_t stream
     Status status;
     check(cudaMemcpyAsync(&status, on_device.status, sizeof status, cudaMemcpyDeviceToHost, stream));
     check(cudaStreamSynchronize(stream));
-    if (status.odd) return Outcome::skipped;
+    if (status.odd) {
+      const double unit = doubles ? unit_for(status.sum_sq[0]) : 1;
+      status.norm_taken = 1;
+      status.grad_norm = Norm{root(status.sum_sq[unit != 1]), unit}.over(wishes.grad_scale);
+      check(cudaMemcpyAsync(on_device.status, &status, sizeof status, cudaMemcpyHostToDevice, stream));
+      check(cudaStreamSynchronize(stream));
+      return Outcome::skipped;
+    }
   }
   if (wishes.health) own_norms(doubles, stream);
   update(rule, tensors, wishes, doubles, on_device, stream);
@@ -158,6 +150,7 @@ void Engine::set_counts(std::int64_t steps, std::int64_t skipped, const std::vec
   check(cudaMemcpy(memory_->on_device.status, &status, sizeof status, cudaMemcpyHostToDevice));
   check(cudaMemcpy(memory_->on_device.counts, counts.data(), counts.size() * sizeof counts[0],
                    cudaMemcpyHostToDevice));
+  check(cudaDeviceSynchronize());  // a copy from pageable memory may return before it is done
 }
 
 Health Engine::health() const {

@@ -37,6 +37,21 @@ inline void check(cudaError_t error) {
   if (error != cudaSuccess) throw std::runtime_error(std::string("CUDA: ") + cudaGetErrorString(error));
 }
 
+// The device of a plan's arrays is the current one meanwhile.
+class OnDevice {
+ public:
+  explicit OnDevice(int device) {
+    check(cudaGetDevice(&before_));
+    if (device != before_) check(cudaSetDevice(device));
+  }
+  ~OnDevice() { cudaSetDevice(before_); }
+  OnDevice(const OnDevice&) = delete;
+  OnDevice& operator=(const OnDevice&) = delete;
+
+ private:
+  int before_ = 0;
+};
+
 template <class... Parameters, class... Arguments>
 void launch(cudaStream_t stream, std::uint32_t blocks, int threads, void (*kernel)(Parameters...),
             Arguments&&... arguments) {

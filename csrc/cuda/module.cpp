@@ -92,7 +92,8 @@ View read_entries(py::handle x, const py::dict& interface, const Label& label, R
   const py::tuple data = interface["data"], shape = interface["shape"];
   View v{};
   v.format = known_format(dtype_of(x, interface).ptr(), x, label);
-  v.data = static_cast<char*>(PyLong_AsVoidPtr(py::object(data[0]).ptr()));
+  v.data = reinterpret_cast<char*>(PyLong_AsUnsignedLongLong(py::object(data[0]).ptr()));
+  if (PyErr_Occurred()) throw py::error_already_set();
   v.writeable = !py::object(data[1]).cast<bool>();
   if (shape.size() >= max_dims) throw py::value_error(label.text() + ": expected at most 64 dimensions");
   v.dims = int(fill(shape, room.shape));
@@ -117,12 +118,17 @@ View read_interface(py::handle x, const Label& label, Room& room) {
   const py::dict interface = interface_of(x, label);
   if (interface.contains("mask") && !interface["mask"].is_none())
     throw py::type_error(label.text() + ": expected a plain CUDA array, got a masked one");
+  const auto broken = [&](const char* why) {
+    return py::type_error(label.text() + ": expected a CUDA array, got " + type_name(x) +
+                          " with a broken interface (" + why + ")");
+  };
   View v;
   try {
     v = read_entries(x, interface, label, room);
   } catch (const py::error_already_set& error) {
-    throw py::type_error(label.text() + ": expected a CUDA array, got " + type_name(x) +
-                         " with a broken interface (" + error.what() + ")");
+    throw broken(error.what());
+  } catch (const py::cast_error& error) {
+    throw broken(error.what());
   }
   if (v.data) {
     cudaPointerAttributes attributes{};
@@ -154,16 +160,24 @@ bool writeable(py::handle) { return true; }  // parameters are CuPy arrays, whic
 
 py::object copy_of(py::handle array) { return py::module_::import("gradstep.device").attr("copy_of")(array); }
 
+void forget_producers() { producers.clear(); }
+
+void wait_for_producers(int device) {
+  if (!producers.empty()) current_stream(device);
+}
+
 // Makes it wait for the producers of the arrays just read.
 void* current_stream(int device) {
   const auto number =
       py::module_::import("gradstep.device").attr("current_stream")(device).cast<std::uintptr_t>();
   const auto stream = reinterpret_cast<cudaStream_t>(number);
+  if (producers.empty()) return stream;
   std::vector<cudaStream_t> others;
   others.swap(producers);
   std::ranges::sort(others);
   const auto repeated = std::ranges::unique(others);
   others.erase(repeated.begin(), repeated.end());
+  const OnDevice there(device);  // 1 and 2 are its default streams
   for (const cudaStream_t other : others) {
     if (other == stream || (!stream && other == reinterpret_cast<cudaStream_t>(1))) continue;
     cudaEvent_t event;
@@ -202,16 +216,19 @@ int driver_version() {
 }
 
 int device_of(std::uintptr_t address) {
+  if (!address) return 0;
   cudaPointerAttributes attributes{};
   check(cudaPointerGetAttributes(&attributes, reinterpret_cast<void*>(address)));
   return attributes.device;
 }
 
 void clear(std::uintptr_t address, std::size_t bytes, std::uintptr_t stream) {
+  const OnDevice there(device_of(address));
   check(cudaMemsetAsync(reinterpret_cast<void*>(address), 0, bytes, reinterpret_cast<cudaStream_t>(stream)));
 }
 
 void copy(std::uintptr_t to, std::uintptr_t from, std::size_t bytes, std::uintptr_t stream) {
+  const OnDevice there(device_of(to));
   check(cudaMemcpyAsync(reinterpret_cast<void*>(to), reinterpret_cast<void*>(from), bytes,
                         cudaMemcpyDeviceToDevice, reinterpret_cast<cudaStream_t>(stream)));
 }
@@ -219,6 +236,7 @@ void copy(std::uintptr_t to, std::uintptr_t from, std::size_t bytes, std::uintpt
 // Between memory of the device and a contiguous NumPy array; waits.
 void copy_to_host(std::uintptr_t address, const py::buffer& host) {
   const py::buffer_info to = host.request(true);
+  const OnDevice there(device_of(address));
   check(cudaDeviceSynchronize());
   check(cudaMemcpy(to.ptr, reinterpret_cast<void*>(address), std::size_t(to.size * to.itemsize),
                    cudaMemcpyDeviceToHost));
@@ -226,9 +244,11 @@ void copy_to_host(std::uintptr_t address, const py::buffer& host) {
 
 void copy_to_device(std::uintptr_t address, const py::buffer& host) {
   const py::buffer_info from = host.request();
+  const OnDevice there(device_of(address));
   check(cudaDeviceSynchronize());
   check(cudaMemcpy(reinterpret_cast<void*>(address), from.ptr, std::size_t(from.size * from.itemsize),
                    cudaMemcpyHostToDevice));
+  check(cudaDeviceSynchronize());  // a copy from pageable memory may return before it is done
 }
 
 void bind_cuda(py::module_& m) {

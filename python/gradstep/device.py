@@ -39,7 +39,7 @@ def zeros_like(params: Sequence[Array], dtypes: Sequence[np.dtype[Any]]) -> tupl
     sizes = [-(-p.size * d.itemsize // ALIGNMENT) * ALIGNMENT for p, d in zip(params, dtypes, strict=True)]
     if not params:
         return ()
-    device = params[0].data.device_id
+    device = next((p.data.device_id for p in params if p.size), 0)
     memory = _allocated(sum(sizes) or ALIGNMENT, device)
     _cuda.clear(memory.ptr, sum(sizes), current_stream(device))
     arrays, at = [], 0

@@ -187,24 +187,43 @@ std::uint64_t taken(unsigned lane) {
   return fibers[current / 32 * 32 + lane].values[fibers[current].puts % 2];
 }
 
+int device_of(const void* pointer) {
+  const auto at = reinterpret_cast<std::uintptr_t>(pointer);
+  const auto after = elsewhere.upper_bound(at);
+  if (after == elsewhere.begin()) return 0;
+  const auto& [begin, found] = *std::prev(after);
+  return at < begin + found.first ? found.second : 0;
+}
+
+// A default stream is that of the current device, and orders nothing on another.
+void on_current_device(const void* pointer) {
+  if (device_of(pointer) != device) give_up("memory of another device than the current one");
+}
+
 }  // namespace emulated
 
 using namespace emulated;
 
 cudaError_t cudaMalloc(void** memory, std::size_t bytes) {
   *memory = std::aligned_alloc(256, (bytes + 256) / 256 * 256);
+  if (device) elsewhere[reinterpret_cast<std::uintptr_t>(*memory)] = {bytes, device};
   std::memset(*memory, 0xa5, bytes);
   return cudaSuccess;
 }
-cudaError_t cudaFree(void* memory) { return std::free(memory), cudaSuccess; }
+cudaError_t cudaFree(void* memory) {
+  elsewhere.erase(reinterpret_cast<std::uintptr_t>(memory));
+  return std::free(memory), cudaSuccess;
+}
 cudaError_t cudaMemset(void* memory, int byte, std::size_t bytes) {
+  on_current_device(memory);
   return std::memset(memory, byte, bytes), cudaSuccess;
 }
 cudaError_t cudaMemsetAsync(void* memory, int byte, std::size_t bytes, cudaStream_t stream) {
   last_stream = stream;
   return cudaMemset(memory, byte, bytes);
 }
-cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind) {
+cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
+  on_current_device(kind == cudaMemcpyDeviceToHost ? from : to);
   ++waits;
   return std::memcpy(to, from, bytes), cudaSuccess;
 }
@@ -235,12 +254,7 @@ cudaError_t cudaDriverGetVersion(int* version) {
   return *version = broken_driver ? 0 : CUDART_VERSION, cudaSuccess;
 }
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* pointer) {
-  const auto at = reinterpret_cast<std::uintptr_t>(pointer);
-  *attributes = {cudaMemoryTypeDevice, 0};
-  if (const auto after = elsewhere.upper_bound(at); after != elsewhere.begin()) {
-    const auto& [begin, found] = *std::prev(after);
-    if (at < begin + found.first) attributes->device = found.second;
-  }
+  *attributes = {cudaMemoryTypeDevice, device_of(pointer)};
   return cudaSuccess;
 }
 cudaError_t cudaGetLastError() { return cudaSuccess; }
@@ -258,6 +272,7 @@ EXPORTED void emulator_set_broken_driver(int on) { broken_driver = on; }
 EXPORTED void emulator_place(void* memory, std::size_t bytes, int where) {
   elsewhere[reinterpret_cast<std::uintptr_t>(memory)] = {bytes, where};
 }
+EXPORTED void emulator_forget_places() { elsewhere.clear(); }
 EXPORTED long emulator_launches() { return launches; }
 EXPORTED long emulator_waits() { return waits; }
 EXPORTED long emulator_stream_waits() { return stream_waits; }

@@ -14,6 +14,8 @@ import pytest
 import on_cuda
 
 cupy = on_cuda.cupy
+if os.environ.get("GRADSTEP_IN_SANITIZER"):
+    cupy.cuda.set_allocator(None)  # out of a pool nobody could tell where an array ends
 DRY_RUN = bool(os.environ.get("GRADSTEP_GPU_DRY_RUN"))
 
 
@@ -50,7 +52,7 @@ class Mirror:
         self.root = root
         self.low, high = span(root)
         self.nbytes = high - self.low
-        self.memory = cupy.cuda.alloc(self.nbytes + 256)
+        self.memory = cupy.cuda.alloc(self.low % 256 + self.nbytes or 1)
         self.address = self.memory.ptr + self.low % 256
         self.host = np.frombuffer((ctypes.c_char * self.nbytes).from_address(self.low), np.uint8)
 
@@ -69,6 +71,18 @@ class Mirror:
         found = np.empty_like(self.host)
         _cuda.copy_to_host(self.address, found)
         self.host[...] = found
+
+
+class ReadOnly:
+    """What no CuPy array is."""
+
+    def __init__(self, array):
+        self.array, self.dtype, self.shape = array, array.dtype, array.shape
+
+    @property
+    def __cuda_array_interface__(self):
+        a = self.array
+        return on_cuda.interface(a.shape, a.dtype, a.data.ptr, a.strides, read_only=True)
 
 
 class Mirrors:
@@ -125,9 +139,8 @@ def on_a_device(monkeypatch):
         foreign = on_cuda.handed_on(x)
         if foreign is x:
             return x
-        if isinstance(foreign, on_cuda.Foreign):  # read-only, which no CuPy array is
-            return foreign
-        return mirrors.of(np.asarray(x))
+        mirror = mirrors.of(np.asarray(x))
+        return ReadOnly(mirror) if isinstance(foreign, on_cuda.Foreign) else mirror
 
     def device_columns(names, given):
         found, labels = columns(names, given)
