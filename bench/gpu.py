@@ -187,9 +187,9 @@ def measure(work: Workload, quick: bool, cp: Any) -> dict[str, Any]:
         try:
             ready[name] = make(work, params, grads, cp)
             check(name, work, ready[name], cp)
-        except (ImportError, RuntimeError) as error:
+        except Exception as error:  # CuPy's are of many kinds; the others are still worth measuring
             ready.pop(name, None)
-            results[name] = f"not measured: {error}"
+            results[name] = f"not measured: {type(error).__name__}: {error}".replace("\n", " ")
     samples: dict[str, list[float]] = {name: [] for name in ready}
     for _ in range(5 if quick else ROUNDS):
         for name, contestant in ready.items():

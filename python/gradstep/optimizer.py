@@ -319,8 +319,8 @@ class Optimizer(Locked):
         """A learning rate on the device: one float64 that each step reads there, in the place of every group's `lr`.
 
         For steps captured in a CUDA graph, which would repeat the number `lr` was when they were captured: refresh
-        this array between replays. It is not checked, and not part of checkpoints. None by default, and always for
-        NumPy arrays.
+        this array between replays. It is not checked, and not part of checkpoints; `lr` goes on telling what is used
+        without it. None by default, and always for NumPy arrays.
         """
         return self._lr_array
 
