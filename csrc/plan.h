@@ -76,10 +76,12 @@ class Plan {
   void set_lr(const py::object& lr) {
     const Label label{"lr_array", py::str("")};
     Room room;
+    forget_producers();
     const View v = lr.is_none() ? View{} : read(lr, label, room);
     if (!lr.is_none() && (v.format != Format::f64 || v.size() != 1))
       throw py::value_error("lr_array: expected one float64, got " + describe(lr));
     if (!lr.is_none()) refuse_other_device(v, label);
+    wait_for_producers(device());
     lr_at_ = reinterpret_cast<const double*>(v.data);
     lr_ = lr;
     for (Hyper& hyper : hypers_) hyper.lr = lr_at_;
@@ -237,6 +239,7 @@ class Plan {
       throw py::value_error(label.text() +
                             ": expected memory of its own to set to zero, got that of a parameter or state");
     } else {
+      wait_for_producers(device());
       held.push_back(copy_of(grad));
       g = read(held.back(), label, room);
     }

@@ -178,6 +178,30 @@ def test_the_stream_of_a_gradient_is_waited_for():
     assert waited(None) == 0  # what was read in vain is forgotten
 
 
+def test_a_gradient_is_copied_after_its_stream_was_waited_for(monkeypatch):
+    from gradstep import device
+
+    waited, copy = [], device.copy_of
+    monkeypatch.setattr(device, "copy_of", lambda a: waited.append(emulator().emulator_stream_waits()) or copy(a))
+    p = np.ones(5, "f4")
+    opt, before = gs.SGD(hosted(p)), emulator().emulator_stream_waits()
+    opt.step(Foreign(p, stream=0x80))
+    assert waited == [before + 1]
+
+
+def test_the_stream_of_a_learning_rate_is_waited_for():
+    opt, before = gs.SGD(on_device(3)[0]), emulator().emulator_stream_waits()
+    opt.lr_array = Foreign(np.array(0.5), stream=0x80)
+    assert emulator().emulator_stream_waits() == before + 1
+
+
+def test_empty_states_are_loaded_without_a_look_at_their_address():
+    params = [*on_device(256), hosted(np.ones(0, "f4"))]
+    opt = gs.SGD(params, momentum=0.9)
+    on_cuda.place(opt.state["momentum_buffer"][1].data.ptr, 8, -2)  # as a driver calls what is nobody's
+    opt.load_state_dict(opt.state_dict())
+
+
 def on_second(array):
     on_cuda.place(array.ctypes.data, array.nbytes, 1)
     return Foreign(array)

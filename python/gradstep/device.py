@@ -96,6 +96,8 @@ def _span(array: Array) -> tuple[int, int]:
 
 def from_host(target: Array, source: Array) -> None:
     """Write a NumPy array into a dense array of the same shape; waits for the device."""
+    if not target.size:
+        return  # it may have an address that is no device's
     host = np.empty(target.size, target.dtype)
     np.ndarray(target.shape, target.dtype, host, 0, target.strides)[...] = source
     _cuda.copy_to_device(target.data.ptr, host.view(np.uint8))
