@@ -78,7 +78,8 @@ def _clip_factor(work: Workload, grads: list[Any], cp: Any) -> Any:
     return cp.minimum(np.float32(1), np.float32(CLIP) / (cp.sqrt(total) + np.float32(1e-6)))
 
 
-def cupy_expressions(work: Workload, params: list[Any], grads: list[Any], cp: Any) -> Contestant:
+def _array_by_array(work: Workload, params: list[Any], grads: list[Any], cp: Any, update: Any) -> Contestant:
+    """Step as CuPy users write it: `update(p, g, m, v, factor, fix1, fix2)` for each array."""
     states = [(cp.zeros(p.shape, np.float32), cp.zeros(p.shape, np.float32)) for p in params]
     count = 0
 
@@ -86,15 +87,22 @@ def cupy_expressions(work: Workload, params: list[Any], grads: list[Any], cp: An
         nonlocal count
         count += 1
         factor = _clip_factor(work, grads, cp)
-        fix1, fix2 = 1 / (1 - BETAS[0] ** count), 1 / (1 - BETAS[1] ** count)
-        for p, grad, (m, v) in zip(params, grads, states, strict=True):
-            g = grad.astype(np.float32) * factor
-            w = p.astype(np.float32) * np.float32(1 - LR * DECAY)
-            m[...] = np.float32(BETAS[0]) * m + np.float32(1 - BETAS[0]) * g
-            v[...] = np.float32(BETAS[1]) * v + np.float32(1 - BETAS[1]) * (g * g)
-            p[...] = w - np.float32(LR) * (np.float32(fix1) * m / (cp.sqrt(np.float32(fix2) * v) + np.float32(EPS)))
+        fix1, fix2 = (np.float32(1 / (1 - beta**count)) for beta in BETAS)
+        for p, g, (m, v) in zip(params, grads, states, strict=True):
+            update(p, g, m, v, factor, fix1, fix2)
 
     return Contestant(step, params)
+
+
+def cupy_expressions(work: Workload, params: list[Any], grads: list[Any], cp: Any) -> Contestant:
+    def update(p: Any, grad: Any, m: Any, v: Any, factor: Any, fix1: Any, fix2: Any) -> None:
+        g = grad.astype(np.float32) * factor
+        w = p.astype(np.float32) * np.float32(1 - LR * DECAY)
+        m[...] = np.float32(BETAS[0]) * m + np.float32(1 - BETAS[0]) * g
+        v[...] = np.float32(BETAS[1]) * v + np.float32(1 - BETAS[1]) * (g * g)
+        p[...] = w - np.float32(LR) * (fix1 * m / (cp.sqrt(fix2 * v) + np.float32(EPS)))
+
+    return _array_by_array(work, params, grads, cp, update)
 
 
 def cupy_kernel(work: Workload, params: list[Any], grads: list[Any], cp: Any) -> Contestant:
@@ -109,19 +117,11 @@ def cupy_kernel(work: Workload, params: list[Any], grads: list[Any], cp: Any) ->
         """,
         "adamw",
     )
-    states = [(cp.zeros(p.shape, np.float32), cp.zeros(p.shape, np.float32)) for p in params]
-    count = 0
 
-    def step() -> None:
-        nonlocal count
-        count += 1
-        factor = _clip_factor(work, grads, cp)
-        fix = (np.float32(1 / (1 - BETAS[k] ** count)) for k in range(2))
-        fix1, fix2 = fix
-        for p, g, (m, v) in zip(params, grads, states, strict=True):
-            kernel(g, factor, fix1, fix2, p, m, v)
+    def update(p: Any, g: Any, m: Any, v: Any, factor: Any, fix1: Any, fix2: Any) -> None:
+        kernel(g, factor, fix1, fix2, p, m, v)
 
-    return Contestant(step, params)
+    return _array_by_array(work, params, grads, cp, update)
 
 
 def torch_fused(work: Workload, params: list[Any], grads: list[Any], cp: Any) -> Contestant:

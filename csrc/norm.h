@@ -28,6 +28,12 @@ struct Norm {
   }
 };
 
+// Of a sum of squares and, where doubles need it, of another taken in the unit of the first.
+HD Norm norm_of_sums(const double* sum_sq, bool doubles) {
+  const double unit = doubles ? unit_for(sum_sq[0]) : 1;
+  return {root(sum_sq[unit != 1]), unit};
+}
+
 // The norm of parts whose norms are known, over which none of them can leave the range.
 template <class Part>
 HD double norm_of_norms(const Part* parts, std::int64_t n, double Part::* of) {

@@ -1,7 +1,6 @@
 // Whole steps on a GPU: launches on the user's stream, and no wait for any of them.
 #include <algorithm>
 #include <functional>
-#include <numeric>
 
 #include "memory.h"
 
@@ -96,9 +95,8 @@ Outcome Engine::Memory::step(int rule, const Wishes& wishes, cudaStream_t stream
     check(cudaMemcpyAsync(&status, on_device.status, sizeof status, cudaMemcpyDeviceToHost, stream));
     check(cudaStreamSynchronize(stream));
     if (status.odd) {
-      const double unit = doubles ? unit_for(status.sum_sq[0]) : 1;
       status.norm_taken = 1;
-      status.grad_norm = Norm{root(status.sum_sq[unit != 1]), unit}.over(wishes.grad_scale);
+      status.grad_norm = norm_of_sums(status.sum_sq, doubles).over(wishes.grad_scale);
       check(cudaMemcpyAsync(on_device.status, &status, sizeof status, cudaMemcpyHostToDevice, stream));
       check(cudaStreamSynchronize(stream));
       return Outcome::skipped;

@@ -30,12 +30,6 @@ __global__ void __launch_bounds__(threads, 4)
   if (threadIdx.x == 0) memory.own_sum_sq[2 * e.slot + rescaled] = sum;
 }
 
-__device__ Norm own_norm(const Entry<0>& e, const DeviceMemory& memory) {
-  const double* const sum_sq = memory.own_sum_sq + 2 * e.slot;
-  const double unit = is_double(e.g_storage) ? unit_for(sum_sq[0]) : 1;
-  return {root(sum_sq[unit != 1]), unit};
-}
-
 __device__ void join(ArrayHealth& a, double max_abs, std::int64_t zeros, std::int64_t nans,
                      std::int64_t infs) {
   if (a.max_abs == a.max_abs && !(max_abs <= a.max_abs)) a.max_abs = max_abs;
@@ -62,7 +56,7 @@ __global__ void __launch_bounds__(threads, 4)
   ROLLED
   for (const ArrayHealth& part : found) join(all, part.max_abs, part.zeros, part.nans, part.infs);
   all.slot = e.slot;
-  all.norm = own_norm(e, memory).over(grad_scale);
+  all.norm = norm_of_sums(memory.own_sum_sq + 2 * e.slot, is_double(e.g_storage)).over(grad_scale);
   all.max_abs /= grad_scale;
   all.update = norm_of_norms(found, threads, &ArrayHealth::update);
   all.weight = norm_of_norms(found, threads, &ArrayHealth::weight);

@@ -70,8 +70,7 @@ struct Decision {
 // Each thread decides for itself: the same lines over the same numbers.
 __device__ Decision decide(const Status& status, const Wishes& wishes, bool doubles) {
   if (!wishes.surveys()) return {true, 1 / wishes.grad_scale, {0, 1}};
-  const double unit = doubles ? unit_for(status.sum_sq[0]) : 1;
-  const Norm norm{root(status.sum_sq[unit != 1]), unit};
+  const Norm norm = norm_of_sums(status.sum_sq, doubles);
   return {!status.odd || wishes.nonfinite == Nonfinite::propagate, norm.factor(wishes), norm};
 }
 
