@@ -2,6 +2,7 @@
 #pragma once
 #include <tuple>
 
+#include "bind_lbfgs.h"
 #include "plan.h"
 
 namespace gradstep {
@@ -54,6 +55,7 @@ inline void bind_plan(py::module_& m) {
 
 inline void bind(py::module_& m) {
   bind_plan(m);
+  bind_lbfgs(m);
   m.def(
       "check",
       [](py::handle array, const char* argument, py::handle key) {

@@ -1,6 +1,9 @@
 // Sums in a fixed order, so with the same bits on every instruction set and thread count.
 #pragma once
 #include <cstdint>
+#ifdef __FMA__
+#include <immintrin.h>
+#endif
 
 namespace gradstep {
 namespace {
@@ -12,13 +15,33 @@ inline constexpr int vector_lanes = 4;
 #else
 inline constexpr int vector_lanes = 2;
 #endif
+inline constexpr int lanes = 16, vectors = lanes / vector_lanes;
 typedef double Lanes __attribute__((vector_size(vector_lanes * sizeof(double))));
+
+// Adds the lanes in pairs, after those terms that were too few for all lanes.
+template <class Term>
+double sum_of_lanes(const Lanes (&sums)[vectors], std::int64_t i, std::int64_t n, const Term& term) {
+  double lane[lanes];
+  __builtin_memcpy(lane, sums, sizeof sums);
+  for (int k = 0; i + k < n; ++k) lane[k] += term(i + k);
+  Lanes part[vectors];
+  __builtin_memcpy(part, lane, sizeof part);
+#pragma GCC unroll 8
+  for (int width = vectors / 2; width > 0; width /= 2)
+#pragma GCC unroll 8
+    for (int k = 0; k < width; ++k) part[k] += part[k + width];
+  __builtin_memcpy(lane, part, sizeof part[0]);
+#pragma GCC unroll 8
+  for (int width = vector_lanes / 2; width > 0; width /= 2)
+#pragma GCC unroll 8
+    for (int k = 0; k < width; ++k) lane[k] += lane[k + width];
+  return lane[0];
+}
 
 // term(0) + ... + term(n - 1): 16 lanes take every 16th term each, and are then added in pairs. They are
 // written as vectors of the processor's own width, because a compiler leaves an array of them in memory.
 template <class Term>
 double lane_sum(std::int64_t n, const Term& term) {
-  constexpr int lanes = 16, vectors = lanes / vector_lanes;
   Lanes sums[vectors] = {};
   std::int64_t i = 0;
   for (; i + lanes <= n; i += lanes) {
@@ -30,12 +53,52 @@ double lane_sum(std::int64_t n, const Term& term) {
       sums[j] += terms;
     }
   }
-  double lane[lanes];
-  for (int k = 0; k < lanes; ++k) lane[k] = sums[k / vector_lanes][k % vector_lanes];
-  for (int k = 0; i + k < n; ++k) lane[k] += term(i + k);
-  for (int width = lanes / 2; width > 0; width /= 2)
-    for (int k = 0; k < width; ++k) lane[k] += lane[k + width];
-  return lane[0];
+  return sum_of_lanes(sums, i, n, term);
+}
+
+inline Lanes lanes_at(const double* from) {
+  Lanes v;
+  __builtin_memcpy(&v, from, sizeof v);
+  return v;
+}
+
+inline Lanes lanes_at(const float* from) {
+  typedef float Floats __attribute__((vector_size(vector_lanes * sizeof(float))));
+  Floats v;
+  __builtin_memcpy(&v, from, sizeof v);
+  return __builtin_convertvector(v, Lanes);
+}
+
+// The product of two floats is exact in double, so that a fused sum rounds as a product and a sum do.
+template <class T>
+void add_product(Lanes& sum, Lanes a, Lanes b) {
+#if defined(__AVX512F__) && defined(__FMA__)
+  if constexpr (sizeof(T) == 4) return void(sum = _mm512_fmadd_pd(a, b, sum));
+#elif defined(__FMA__)
+  if constexpr (sizeof(T) == 4) return void(sum = _mm256_fmadd_pd(a, b, sum));
+#endif
+  sum += a * b;
+}
+
+// The dot products of K vectors with another, which is read once; each the `lane_sum` of its terms. Memory
+// delivers two vectors faster than one: `next` is what will be wanted then.
+template <int K, class T>
+void lane_dots(std::int64_t n, const T* const (&left)[K], const T* right, const T* next, double (&out)[K]) {
+  Lanes sums[K][vectors] = {};
+  std::int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    for (std::size_t line = 0; line < lanes * sizeof(T); line += 64)
+      __builtin_prefetch(reinterpret_cast<const char*>(next + i) + line);
+#pragma GCC unroll 8
+    for (int j = 0; j < vectors; ++j) {
+      const Lanes r = lanes_at(right + i + j * vector_lanes);
+#pragma GCC unroll 4
+      for (int k = 0; k < K; ++k) add_product<T>(sums[k][j], lanes_at(left[k] + i + j * vector_lanes), r);
+    }
+  }
+  for (int k = 0; k < K; ++k)
+    out[k] =
+        sum_of_lanes(sums[k], i, n, [&](std::int64_t at) { return double(left[k][at]) * double(right[at]); });
 }
 
 }  // namespace

@@ -2,10 +2,9 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cfenv>
 
 #include "../lanes.h"
-#include "team.h"
+#include "runs.h"
 
 namespace gradstep {
 
@@ -24,47 +23,7 @@ constexpr const InstructionSet* built[] = {
     &instruction_set_baseline,
 };
 
-// Memory is read faster in long runs, but a thread that lost its processor holds the others up by one.
-constexpr std::int64_t parts_of_a_thread = 16;
-
 std::atomic<const InstructionSet*> chosen{&instruction_set_baseline};
-std::atomic<std::int64_t> part_tiles{32}, thread_elements{1 << 16};
-
-// Another library may have set this thread to flush denormals to zero, or to round otherwise. A step gives
-// the same bits all the same.
-class FloatingPointDefaults {
- public:
-  FloatingPointDefaults() {
-    std::fegetenv(&before_);
-    std::fesetenv(FE_DFL_ENV);
-  }
-  ~FloatingPointDefaults() { std::fesetenv(&before_); }
-  FloatingPointDefaults(const FloatingPointDefaults&) = delete;
-  FloatingPointDefaults& operator=(const FloatingPointDefaults&) = delete;
-
- private:
-  std::fenv_t before_;
-};
-
-// Shares [0, count) out as runs: `task(first, last)` is called for each, on some thread.
-template <class Task>
-void share_runs(std::int64_t elements, std::int64_t count, const Task& task) {
-  if (count == 0) return;
-  const std::int64_t worth = elements / thread_elements;  // threads that have enough to do
-  const int threads = worth < 2 ? 1 : int(std::min<std::int64_t>(worth, num_threads()));
-  const std::int64_t share_of_a_thread = count / threads;
-  const std::int64_t length =
-      threads < 2 ? count : std::max(part_tiles.load(), share_of_a_thread / parts_of_a_thread);
-  const std::int64_t runs = (count + length - 1) / length;
-  const auto run = [&](std::uint32_t part) {
-    const FloatingPointDefaults defaults;
-    const std::int64_t first = part * length;
-    task(first, std::min(first + length, count));
-  };
-  share({std::uint32_t(runs),
-         [](const void* c, std::uint32_t part) { (*static_cast<decltype(run)*>(c))(part); }, &run},
-        threads);
-}
 
 std::int64_t elements_of(std::span<const Tensor> tensors) {
   std::int64_t elements = 0;
@@ -92,13 +51,11 @@ bool supported(const InstructionSet& isa) {
 const InstructionSet& instruction_set() { return *chosen; }
 void set_instruction_set(const InstructionSet& isa) { chosen = &isa; }
 
-void set_grain(std::int64_t tiles, std::int64_t elements) { part_tiles = tiles, thread_elements = elements; }
-
 void update(int rule, std::span<const Tensor> tensors, const Extras& extras) {
   if (tensors.empty()) return;
   const Sweep* const sweeps = chosen.load()->sweeps[rule];
   const std::int64_t tiles = tensors.back().first_tile + tensors.back().tiles;
-  share_runs(elements_of(tensors), tiles, [&](std::int64_t at, std::int64_t end) {
+  share_runs(elements_of(tensors), tiles, 1, [&](std::int64_t at, std::int64_t end) {
     const Tensor* t = tensor_at(tensors, at, &Tensor::first_tile);
     while (at < end) t = sweeps[is_double(t->p_storage)](t, at, end, extras);
   });
@@ -108,7 +65,7 @@ void survey(std::span<const Tensor> tensors, double scale, bool counted, Chunk* 
   if (tensors.empty()) return;
   const Survey* const surveys = chosen.load()->surveys;
   const std::int64_t count = tensors.back().first_chunk + tensors.back().chunks();
-  share_runs(elements_of(tensors), count, [&](std::int64_t at, std::int64_t end) {
+  share_runs(elements_of(tensors), count, 1, [&](std::int64_t at, std::int64_t end) {
     for (const Tensor* t = tensor_at(tensors, at, &Tensor::first_chunk); at < end; ++t) {
       const std::int64_t last = std::min(end, t->first_chunk + t->chunks());
       surveys[is_double(t->g_storage)](*t, at - t->first_chunk, last - t->first_chunk, scale, counted,

@@ -25,7 +25,4 @@ void survey(std::span<const Tensor> tensors, double scale, bool counted, Chunk* 
 // is in `terms` is lost.
 double sum(std::span<double> terms);
 
-// How many tiles a thread claims at once, and how many elements are worth a thread.
-void set_grain(std::int64_t part_tiles, std::int64_t thread_elements);
-
 }  // namespace gradstep

@@ -2,7 +2,7 @@
 #include "../bind.h"
 #include "../dtype.h"
 #include "cpu.h"
-#include "team.h"
+#include "runs.h"
 
 namespace gradstep {
 
@@ -84,8 +84,13 @@ static void bind_cpu(py::module_& m) {
   m.def("num_threads", &num_threads, "How many threads a large step would use now.");
   m.def("set_num_threads", &set_num_threads, py::arg("n"));
   m.def("set_granted_threads", &set_granted_threads, py::arg("n"));
-  m.def("set_grain", &set_grain, py::arg("part_tiles"), py::arg("thread_elements"),
-        "How many tiles a thread claims at once, and how many elements are worth a thread.");
+  m.def(
+      "set_grain",
+      [](std::int64_t part_tiles, std::int64_t thread_elements) {
+        grain.part_tiles = part_tiles, grain.thread_elements = thread_elements;
+      },
+      py::arg("part_tiles"), py::arg("thread_elements"),
+      "How many tiles a thread claims at once, and how many elements are worth a thread.");
   py::dict flags;
   flags["common"] = GRADSTEP_FLAGS;
 #ifdef GRADSTEP_FLAGS_AVX2

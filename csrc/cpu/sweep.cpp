@@ -10,6 +10,7 @@
 #include "../gradient.h"
 #include "../norm.h"
 #include "../rules/all.h"
+#include "combine.h"
 #include "survey.h"
 #include "tile.h"
 
@@ -173,6 +174,7 @@ struct Table<List<R...>> {
   static constexpr Sweep sweeps[][2] = {{sweep<R, float>, sweep<R, double>}...};
 };
 constexpr Survey surveys[] = {survey<float>, survey<double>};
+constexpr PassTiles passes[] = {pass_tiles<float>, pass_tiles<double>};
 
 }  // namespace
 
@@ -183,6 +185,6 @@ constexpr Survey surveys[] = {survey<float>, survey<double>};
 
 extern const InstructionSet JOIN(instruction_set_, GRADSTEP_ISA);
 constinit const InstructionSet JOIN(instruction_set_, GRADSTEP_ISA) = {TEXT(GRADSTEP_ISA),
-                                                                       Table<Rules>::sweeps, surveys};
+                                                                       Table<Rules>::sweeps, surveys, passes};
 
 }  // namespace gradstep

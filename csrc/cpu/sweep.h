@@ -1,6 +1,7 @@
 // One instruction set's compiled loops.
 #pragma once
 #include "../backend.h"
+#include "../vectors.h"
 
 namespace gradstep {
 
@@ -12,10 +13,16 @@ using Sweep = const Tensor* (*)(const Tensor* t, std::int64_t& at, std::int64_t 
 using Survey = void (*)(const Tensor& t, std::int64_t first, std::int64_t last, double scale, bool counted,
                         Chunk* chunks);
 
+// Tiles [first, last) of a pass over `tiles`. `sums` has a row of tiles for each product, and one for the
+// greatest magnitudes.
+using PassTiles = void (*)(const Pass& pass, std::int64_t first, std::int64_t last, std::int64_t tiles,
+                           double* sums);
+
 struct InstructionSet {
   const char* name;
   const Sweep (*sweeps)[2];  // in float and in double: a row for each rule, in the order of `rules()`
   const Survey* surveys;
+  const PassTiles* passes;
 };
 
 }  // namespace gradstep

@@ -42,6 +42,47 @@ class Plan:
     @property
     def steps(self) -> int:
         ...
+class Vectors:
+    """
+    Linear algebra on vectors of equal length.
+    """
+    def __init__(self, device: typing.SupportsIndex = 0) -> None:
+        ...
+    def run(self, combinations: list, products: list, largest: typing.Any = None) -> tuple[list[float], float]:
+        """
+        Linear combinations in order, then products, in one pass over memory.
+        """
+class Lbfgs:
+    """
+    The L-BFGS method, as a dialogue.
+    """
+    def __init__(self, x: typing.Any, trial: typing.Any, gradient: typing.Any, rows: typing.Any, maxcor: typing.SupportsIndex, maxls: typing.SupportsIndex) -> None:
+        ...
+    def advance(self) -> None:
+        ...
+    def begin(self, f: typing.Any, g: typing.Any) -> None:
+        ...
+    def forget(self) -> None:
+        ...
+    def settle(self) -> None:
+        ...
+    def tell(self, f: typing.Any, g: typing.Any) -> int:
+        ...
+    @property
+    def f(self) -> float:
+        ...
+    @property
+    def largest(self) -> float:
+        ...
+    @property
+    def length(self) -> float:
+        ...
+    @property
+    def pairs(self) -> int:
+        ...
+    @property
+    def step_norm(self) -> float:
+        ...
 def check(array: typing.Any, argument: str, key: typing.Any) -> None:
     """
     Raises a TypeError or ValueError unless `array` is one that a step can update.

@@ -1,7 +1,7 @@
 """
 gradstep on CUDA devices.
 """
-from gradstep._cpu import Plan as Plan, check as check, states as states
+from gradstep._cpu import Lbfgs as Lbfgs, Plan as Plan, Vectors as Vectors, check as check, states as states
 
 def clear(address: int, nbytes: int, stream: int) -> None: ...
 def copy(to: int, from_address: int, nbytes: int, stream: int) -> None: ...

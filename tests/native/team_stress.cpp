@@ -156,7 +156,7 @@ bool together(const Meanwhile& meanwhile) {
 }  // namespace
 
 int main() {
-  set_grain(1, 1024);  // so that calls this small have parts to share
+  grain.part_tiles = 1, grain.thread_elements = 1024;  // so that calls this small have parts to share
   set_num_threads(4);
   Model alone;
   bool good = report("one caller", alone.step(calls) && share_parts(calls));

@@ -1,0 +1,179 @@
+// Passes over vectors and the L-BFGS method as Python sees them.
+#pragma once
+#include "array.h"
+#include "lbfgs.h"
+
+namespace gradstep {
+
+// A vector as it lies in memory: all elements side by side.
+inline View dense(py::handle array, const char* argument, Format format, std::int64_t n) {
+  const Label label{argument, py::str("")};
+  Room room;
+  View v = read(array, label, room);
+  if (v.format != format || v.size() != n || !v.dense(true))
+    throw py::value_error(label.text() + ": expected " + std::to_string(n) + " contiguous elements of " +
+                          info(format).name + ", got " + describe(array));
+  return v;
+}
+
+// Vectors of one format and length, beginning with the first that is read.
+class Reader {
+ public:
+  explicit Reader(py::handle first) {
+    Room room;
+    const View v = read(first, {"vectors", py::str("")}, room);
+    format = v.format, n = v.size(), device = v.device;
+    const Storage storage = info(format).storage;
+    if (is_short(storage) || info(format).parts != 1)
+      throw py::type_error("vectors: expected float32 or float64, got " + describe(first));
+  }
+  const void* operator()(py::handle array) const { return dense(array, "vectors", format, n).data; }
+  void* written(py::handle array) const {
+    const View v = dense(array, "vectors", format, n);
+    if (!v.writeable) refuse_read_only({"vectors", py::str("")});
+    return v.data;
+  }
+  Storage storage() const { return info(format).storage; }
+
+  Format format;
+  std::int64_t n;
+  int device;
+};
+
+// A Python number, or an array of one on this backend's device.
+inline Scalar scalar_of(py::handle x, Room& room) {
+  if (PyFloat_Check(x.ptr())) return {PyFloat_AS_DOUBLE(x.ptr())};
+  const View v = read(x, {"f", py::str("")}, room);
+  if (v.size() != 1 || info(v.format).parts != 1 || is_short(info(v.format).storage))
+    throw py::type_error("f: expected one float, got " + describe(x));
+  return {0, v.data, info(v.format).storage};
+}
+
+// `combinations`: pairs of a vector to write and the terms that it is the sum of; `products`: pairs of a
+// few vectors and those that each is multiplied with.
+inline auto run_pass(Vectors& vectors, const py::list& combinations, const py::list& products,
+                     const py::object& largest) {
+  forget_producers();
+  const py::handle first =
+      combinations.empty()
+          ? products.empty() ? py::handle(largest) : py::tuple(py::tuple(products[0])[0])[0].ptr()
+          : py::tuple(combinations[0])[0].ptr();
+  const Reader reader(first);
+  std::vector<std::vector<Term>> terms;
+  std::vector<std::vector<const void*>> rows;
+  std::vector<Combination> todo;
+  std::vector<Products> wanted;
+  for (const py::handle c : combinations) {
+    auto& found = terms.emplace_back();
+    for (const py::handle t : py::tuple(py::reinterpret_borrow<py::tuple>(c)[1])) {
+      const auto term = py::reinterpret_borrow<py::tuple>(t);
+      found.push_back({term[0].cast<double>(), reader(term[1])});
+    }
+    if (found.empty()) throw py::value_error("terms: expected one at least");
+    todo.push_back({reader.written(py::reinterpret_borrow<py::tuple>(c)[0]), found});
+  }
+  for (const py::handle p : products) {
+    for (int side = 0; side < 2; ++side) {
+      auto& found = rows.emplace_back();
+      for (const py::handle v : py::tuple(py::reinterpret_borrow<py::tuple>(p)[side]))
+        found.push_back(reader(v));
+    }
+    const auto& left = rows[rows.size() - 2];
+    if (left.empty() || int(left.size()) > max_left)
+      throw py::value_error("left: expected 1 to " + std::to_string(max_left) + " vectors");
+  }
+  for (std::size_t k = 0; k < rows.size(); k += 2) wanted.push_back({rows[k], rows[k + 1]});
+  const Pass pass{reader.storage(), reader.n, todo, wanted, largest.is_none() ? nullptr : reader(largest)};
+  void* const stream = current_stream(reader.device);
+  Results found;
+  {
+    const py::gil_scoped_release release;
+    found = vectors.run(pass, stream);
+  }
+  return std::pair(std::vector<double>(found.dots.begin(), found.dots.end()), found.largest);
+}
+
+// The method with the arrays that it works on.
+class LbfgsArrays {
+ public:
+  LbfgsArrays(py::object x, py::object trial, py::object gradient, py::object rows, int capacity,
+              int max_line_search)
+      : arrays_{std::move(x), std::move(trial), std::move(gradient), std::move(rows)},
+        reader_(arrays_[0]),
+        method_(place(arrays_, reader_, capacity), capacity, max_line_search) {}
+
+  void begin(const py::object& f, const py::object& g) {
+    with(f, g, [&](Scalar value, const void* at, void* stream) { method_.begin(value, at, stream); });
+  }
+  int tell(const py::object& f, const py::object& g) {
+    Lbfgs::Task task{};
+    with(f, g, [&](Scalar value, const void* at, void* stream) { task = method_.tell(value, at, stream); });
+    told_ = g;
+    return int(task);
+  }
+  void advance() {
+    call([&](void* stream) { method_.advance(stream); });
+    told_ = py::none();
+  }
+  void settle() {
+    call([&](void* stream) { method_.settle(stream); });
+  }
+  Lbfgs& method() { return method_; }
+
+ private:
+  static Lbfgs::Place place(const std::array<py::object, 4>& arrays, const Reader& reader, int capacity) {
+    Room room;
+    const View rows = read(arrays[3], {"rows", py::str("")}, room);
+    const int bytes = info(reader.format).bytes();
+    if (rows.format != reader.format || rows.dims != 2 || rows.shape[0] != 2 * (capacity + 1) ||
+        rows.shape[1] != reader.n || (reader.n > 1 && rows.strides[1] != bytes))
+      throw py::value_error("rows: expected " + std::to_string(2 * (capacity + 1)) + " rows, got " +
+                            describe(arrays[3]));
+    const auto at = [&](int k) { return static_cast<char*>(reader.written(arrays[k])); };
+    return {reader.storage(), reader.n, at(0), at(1), at(2), rows.data, rows.strides[0], reader.device};
+  }
+
+  template <class Do>
+  void call(const Do& work) {
+    void* const stream = current_stream(reader_.device);
+    const py::gil_scoped_release release;
+    work(stream);
+  }
+  template <class Do>
+  void with(const py::object& f, const py::object& g, const Do& work) {
+    Room room;
+    forget_producers();
+    const Scalar value = scalar_of(f, room);
+    const void* const at = dense(g, "jac", reader_.format, reader_.n).data;
+    call([&](void* stream) { work(value, at, stream); });
+  }
+
+  std::array<py::object, 4> arrays_;
+  Reader reader_;
+  Lbfgs method_;
+  py::object told_;  // read again by `advance`
+};
+
+inline void bind_lbfgs(py::module_& m) {
+  using namespace py::literals;
+  py::class_<Vectors>(m, "Vectors", py::module_local(), "Linear algebra on vectors of equal length.")
+      .def(py::init<int>(), "device"_a = 0)
+      .def("run", &run_pass, "combinations"_a, "products"_a, "largest"_a = py::none(),
+           "Linear combinations in order, then products, in one pass over memory.");
+  py::class_<LbfgsArrays>(m, "Lbfgs", py::module_local(), "The L-BFGS method, as a dialogue.")
+      .def(py::init<py::object, py::object, py::object, py::object, int, int>(), "x"_a, "trial"_a,
+           "gradient"_a, "rows"_a, "maxcor"_a, "maxls"_a)
+      .def("begin", &LbfgsArrays::begin, "f"_a, "g"_a)
+      .def("tell", &LbfgsArrays::tell, "f"_a, "g"_a)
+      .def("advance", &LbfgsArrays::advance)
+      .def("settle", &LbfgsArrays::settle)
+      .def("forget", [](LbfgsArrays& a) { a.method().forget(); })
+      .def_property_readonly("f", [](LbfgsArrays& a) { return a.method().f(); })
+      .def_property_readonly("largest", [](LbfgsArrays& a) { return a.method().largest(); })
+      .def_property_readonly("length", [](LbfgsArrays& a) { return a.method().length(); })
+      .def_property_readonly("step_norm", [](LbfgsArrays& a) { return a.method().step_norm(); })
+      .def_property_readonly("pairs",
+                             [](LbfgsArrays& a) { return int(a.method().history().pairs().size()); });
+}
+
+}  // namespace gradstep

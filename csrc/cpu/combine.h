@@ -1,0 +1,96 @@
+// Tiles of vectors: linear combinations, dot products, greatest magnitudes. Compiled into each instruction
+// set.
+#pragma once
+#include "../lanes.h"
+#include "../vectors.h"
+#include "tile.h"
+
+namespace gradstep {
+namespace {
+
+// Adds K terms to what is in `before`, or begins with the first of them where that is null.
+template <int K, class T, class Out>
+void add_terms(const Term* terms, int64_t at, int64_t n, const double* before, Out* out) {
+  const T* v[K];
+  double factor[K];
+  for (int k = 0; k < K; ++k) v[k] = static_cast<const T*>(terms[k].vector) + at, factor[k] = terms[k].factor;
+  const auto rest = [&](double sum, int from, int64_t i) {
+    for (int k = from; k < K; ++k) sum += factor[k] * double(v[k][i]);
+    return sum;
+  };
+  if (before) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) out[i] = Out(rest(before[i], 0, i));
+  } else {
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) out[i] = Out(rest(factor[0] * double(v[0][i]), 1, i));
+  }
+}
+
+// Four terms at a time, so that sums on the way are seldom written, and that to a tile.
+template <class T>
+void combine(const Combination& combination, int64_t at, int64_t n) {
+  alignas(64) double sums[tile_elements];
+  T* const out = static_cast<T*>(combination.out) + at;
+  const Term* terms = combination.terms.data();
+  int64_t count = int64_t(combination.terms.size());
+  const double* before = nullptr;
+  for (; count > 4; count -= 4, terms += 4, before = sums) add_terms<4, T>(terms, at, n, before, sums);
+  switch (count) {
+    case 1:
+      return add_terms<1, T>(terms, at, n, before, out);
+    case 2:
+      return add_terms<2, T>(terms, at, n, before, out);
+    case 3:
+      return add_terms<3, T>(terms, at, n, before, out);
+    default:
+      return add_terms<4, T>(terms, at, n, before, out);
+  }
+}
+
+// `sums`: of each product a row, `stride` apart.
+template <int K, class T>
+void dot_tile(const Products& products, int64_t at, int64_t n, double* sums, int64_t stride) {
+  const T* left[K];
+  for (int k = 0; k < K; ++k) left[k] = static_cast<const T*>(products.left[k]) + at;
+  const auto count = int64_t(products.right.size());
+  const auto right = [&](int64_t r) { return static_cast<const T*>(products.right[r]) + at; };
+  for (int64_t r = 0; r < count; ++r) {
+    double found[K];
+    lane_dots(n, left, right(r), r + 1 < count ? right(r + 1) : right(0) + n, found);
+    for (int k = 0; k < K; ++k) sums[(k * count + r) * stride] = found[k];
+  }
+}
+
+template <class T>
+double largest_of(const T* v, int64_t n) {
+  T most = 0;
+  int64_t nans = 0;
+#pragma omp simd reduction(+ : nans) reduction(max : most)
+  for (int64_t i = 0; i < n; ++i) {
+    const T magnitude = v[i] < 0 ? -v[i] : v[i];
+    nans += v[i] != v[i];
+    most = magnitude > most ? magnitude : most;
+  }
+  return nans ? __builtin_nan("") : double(most);
+}
+
+template <class T>
+void pass_tiles(const Pass& pass, int64_t first, int64_t last, int64_t tiles, double* sums) {
+  for (int64_t tile = first; tile < last; ++tile) {
+    const int64_t at = tile * tile_elements, n = least(tile_elements, pass.n - at);
+    for (const Combination& c : pass.combinations) combine<T>(c, at, n);
+    double* to = sums + tile;
+    for (const Products& p : pass.products) {
+      const auto dots = p.left.size() == 1   ? dot_tile<1, T>
+                        : p.left.size() == 2 ? dot_tile<2, T>
+                                             : dot_tile<3, T>;
+      dots(p, at, n, to, tiles);
+      to += int64_t(p.left.size() * p.right.size()) * tiles;
+    }
+    if (pass.largest) *to = largest_of(static_cast<const T*>(pass.largest) + at, n);
+  }
+}
+
+}  // namespace
+}  // namespace gradstep

@@ -1,0 +1,106 @@
+// The limited-memory BFGS method on vectors that lie with a backend, as a dialogue: whoever holds the
+// function evaluates it at `trial`, and tells what came out.
+//
+// J. Nocedal and S. J. Wright, "Numerical Optimization" (2006), chapter 7; the recursion on products as in
+// W. Chen, Z. Wang, J. Zhou, "Large-scale L-BFGS using MapReduce", NIPS 2014.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "line_search.h"
+#include "vectors.h"
+
+namespace gradstep {
+
+// The last `capacity` pairs (step, change of the gradient), and their products. A pair is a number of a slot;
+// of a step, its direction lies in memory, and its length here.
+class History {
+ public:
+  explicit History(int capacity);
+
+  int capacity() const { return capacity_; }
+  int slots() const { return capacity_ + 1; }               // one is for the pair in the making
+  const std::vector<int>& pairs() const { return pairs_; }  // the oldest first
+  int free_slot() const;
+  void push(int slot);
+  void clear() { pairs_.clear(); }
+
+  double& length(int slot) { return length_[slot]; }
+  double& sy(int i, int j) { return sy_[i * slots() + j]; }
+  double& yy(int i, int j) { return yy_[i * slots() + j]; }
+  double& sg(int i) { return sg_[i]; }
+  double& yg(int i) { return yg_[i]; }
+
+ private:
+  friend class Lbfgs;
+  int capacity_;
+  std::vector<int> pairs_;
+  std::vector<double> length_, sy_, yy_, sg_, yg_;
+};
+
+class Lbfgs {
+ public:
+  // Where everything lies. `rows`: of each slot the direction, then of each slot the change of the gradient.
+  struct Place {
+    Storage storage;
+    std::int64_t n;
+    char *x, *trial, *gradient, *rows;
+    std::int64_t row_bytes;
+    int device;
+  };
+  // trial: evaluate there. moved: that was a better point; go on with `advance`. failed: there is none on
+  // this direction; `forget` the history and `advance`, or give up.
+  enum class Task { trial, moved, failed };
+
+  Lbfgs(const Place& place, int capacity, int max_line_search);
+
+  // The function and its gradient at x itself; the history stays.
+  void begin(Scalar f, const void* g, void* stream);
+  // A new direction, and the first trial along it.
+  void advance(void* stream);
+  // The function and its gradient at the trial.
+  Task tell(Scalar f, const void* g, void* stream);
+  // Moves x and the gradient to the accepted trial, which `advance` does otherwise.
+  void settle(void* stream);
+  void forget() { history_.clear(); }
+
+  // Of the point that was moved to last, or begun at.
+  double f() const { return at_x_.f; }
+  double largest() const { return at_x_.largest; }  // magnitude in the gradient
+  double length() const { return length_; }         // of the last step, in directions
+  double step_norm() const { return step_norm_; }
+  History& history() { return history_; }
+
+ private:
+  struct Point {
+    double f = 0, largest = 0, gg = 0;
+  };
+
+  void* direction(int slot) const { return place_.rows + slot * place_.row_bytes; }
+  void* change(int slot) const { return place_.rows + (history_.slots() + slot) * place_.row_bytes; }
+  Pass pass(std::span<const Combination> combinations) const;
+  void measure(Scalar f, const void* g, void* stream);
+  void measure_all(Scalar f, const void* g, void* stream);
+  void accept(const void* g);
+  double choose_terms();
+
+  Place place_;
+  History history_;
+  int max_line_search_;
+  Vectors vectors_;
+  LineSearch search_;
+  Point at_x_, at_trial_;
+  double slope_ = 0;  // at the trial
+  double length_ = 0, step_norm_ = 0;
+  int slot_ = 0;                    // of the direction in use
+  int trials_ = 0;                  // on it
+  bool first_ = true;               // no step was taken yet
+  const void* told_ = nullptr;      // the gradient at the accepted trial, until it is copied
+  std::vector<const void*> right_;  // of the products at the trial, and what they are
+  std::vector<double> products_;
+  double dd_ = 0;
+  std::vector<double> alpha_, weight_;
+  std::vector<Term> terms_;  // of the direction
+};
+
+}  // namespace gradstep
