@@ -52,7 +52,7 @@ inline Scalar scalar_of(py::handle x, Room& room) {
 // `combinations`: pairs of a vector to write and the terms that it is the sum of; `products`: pairs of a
 // few vectors and those that each is multiplied with.
 inline auto run_pass(Vectors& vectors, const py::list& combinations, const py::list& products,
-                     const py::object& largest) {
+                     const py::object& largest, const py::object& scalar) {
   forget_producers();
   const py::handle first =
       combinations.empty()
@@ -83,14 +83,16 @@ inline auto run_pass(Vectors& vectors, const py::list& combinations, const py::l
       throw py::value_error("left: expected 1 to " + std::to_string(max_left) + " vectors");
   }
   for (std::size_t k = 0; k < rows.size(); k += 2) wanted.push_back({rows[k], rows[k + 1]});
-  const Pass pass{reader.storage(), reader.n, todo, wanted, largest.is_none() ? nullptr : reader(largest)};
+  Room room;
+  const Pass pass{reader.storage(), reader.n, todo, wanted, largest.is_none() ? nullptr : reader(largest),
+                  scalar_of(scalar, room)};
   void* const stream = current_stream(reader.device);
   Results found;
   {
     const py::gil_scoped_release release;
     found = vectors.run(pass, stream);
   }
-  return std::pair(std::vector<double>(found.dots.begin(), found.dots.end()), found.largest);
+  return std::tuple(std::vector<double>(found.dots.begin(), found.dots.end()), found.largest, found.scalar);
 }
 
 // The method with the arrays that it works on.
@@ -118,6 +120,10 @@ class LbfgsArrays {
   void settle() {
     call([&](void* stream) { method_.settle(stream); });
   }
+  void set_trial(const py::object& trial) {
+    method_.set_trial(reader_.written(trial));
+    arrays_[1] = trial;
+  }
   Lbfgs& method() { return method_; }
 
  private:
@@ -129,7 +135,7 @@ class LbfgsArrays {
         rows.shape[1] != reader.n || (reader.n > 1 && rows.strides[1] != bytes))
       throw py::value_error("rows: expected " + std::to_string(2 * (capacity + 1)) + " rows, got " +
                             describe(arrays[3]));
-    const auto at = [&](int k) { return static_cast<char*>(reader.written(arrays[k])); };
+    const auto at = [&](int k) { return reader.written(arrays[k]); };
     return {reader.storage(), reader.n, at(0), at(1), at(2), rows.data, rows.strides[0], reader.device};
   }
 
@@ -158,7 +164,7 @@ inline void bind_lbfgs(py::module_& m) {
   using namespace py::literals;
   py::class_<Vectors>(m, "Vectors", py::module_local(), "Linear algebra on vectors of equal length.")
       .def(py::init<int>(), "device"_a = 0)
-      .def("run", &run_pass, "combinations"_a, "products"_a, "largest"_a = py::none(),
+      .def("run", &run_pass, "combinations"_a, "products"_a, "largest"_a = py::none(), "scalar"_a = 0.0,
            "Linear combinations in order, then products, in one pass over memory.");
   py::class_<LbfgsArrays>(m, "Lbfgs", py::module_local(), "The L-BFGS method, as a dialogue.")
       .def(py::init<py::object, py::object, py::object, py::object, int, int>(), "x"_a, "trial"_a,
@@ -167,6 +173,7 @@ inline void bind_lbfgs(py::module_& m) {
       .def("tell", &LbfgsArrays::tell, "f"_a, "g"_a)
       .def("advance", &LbfgsArrays::advance)
       .def("settle", &LbfgsArrays::settle)
+      .def("set_trial", &LbfgsArrays::set_trial, "trial"_a)
       .def("forget", [](LbfgsArrays& a) { a.method().forget(); })
       .def_property_readonly("f", [](LbfgsArrays& a) { return a.method().f(); })
       .def_property_readonly("largest", [](LbfgsArrays& a) { return a.method().largest(); })

@@ -44,7 +44,8 @@ class Lbfgs {
   struct Place {
     Storage storage;
     std::int64_t n;
-    char *x, *trial, *gradient, *rows;
+    void *x, *trial, *gradient;
+    char* rows;
     std::int64_t row_bytes;
     int device;
   };
@@ -63,6 +64,7 @@ class Lbfgs {
   // Moves x and the gradient to the accepted trial, which `advance` does otherwise.
   void settle(void* stream);
   void forget() { history_.clear(); }
+  void set_trial(void* trial) { place_.trial = trial; }
 
   // Of the point that was moved to last, or begun at.
   double f() const { return at_x_.f; }

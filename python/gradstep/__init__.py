@@ -21,6 +21,7 @@ from gradstep.health import ArrayHealth, Health
 from gradstep.loss_scaler import LossScaler
 from gradstep.optimizer import Optimizer
 from gradstep.rules import NAG, SGD, Adagrad, Adam, AdamW, GradientDescent, Momentum
+from gradstep.solve.minimize import minimize, scipy_method
 from gradstep.threads import get_num_threads, set_num_threads
 
 __version__: str = _cpu.version
@@ -45,8 +46,10 @@ __all__ = [
     "get_num_threads",
     "kernels",
     "memory",
+    "minimize",
     "plot",
     "schedules",
+    "scipy_method",
     "set_num_threads",
     "show_config",
 ]

@@ -49,6 +49,12 @@ def zeros_like(params: Sequence[Array], dtypes: Sequence[np.dtype[Any]]) -> tupl
     return tuple(arrays)
 
 
+def empty(shape: tuple[int, ...], dtype: np.dtype[Any], device: int) -> Array:
+    """Return an array on a device; what is in it is left open."""
+    nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    return cupy.ndarray(shape, dtype, _allocated(nbytes or ALIGNMENT, device))
+
+
 def _allocated(nbytes: int, device: int) -> Any:
     if device == _cuda.current_device():
         return cupy.cuda.alloc(nbytes)

@@ -1,0 +1,1 @@
+"""Minimisation to convergence: what evaluates the user's function, what ends a search, and the methods."""

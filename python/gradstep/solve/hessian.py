@@ -1,0 +1,76 @@
+"""The user's Hessian, as a matrix or as what multiplies a vector."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from gradstep.containers import Array, is_cuda
+from gradstep.solve.objective import Objective
+
+
+class Hessian:
+    """Second derivatives at a point.
+
+    Parameters
+    ----------
+    objective : Objective
+        Whose they are.
+    hess, hessp : callable, optional
+        As `minimize` got them.
+    """
+
+    def __init__(self, objective: Objective, hess: Any, hessp: Any) -> None:
+        for name, given in (("hess", hess), ("hessp", hessp)):
+            if given is not None and not callable(given):
+                raise ValueError(f"{name}: expected a callable or None, got {given!r}")
+        self.objective, self.hess, self.hessp = objective, hess, hessp
+        self.nhev = 0
+
+    def matrix(self, x: Array) -> Array:
+        """Return the matrix at a vector, checked, as an array of its device."""
+        space = self.objective.space
+        n = space.n
+        self.nhev += 1
+        found = self.hess(space.shaped(x), *self.objective.args)
+        if space.on_device:
+            if not is_cuda(found):
+                raise TypeError(f"hess: expected a CUDA array, got {type(found).__name__}")
+            from gradstep import device
+
+            found = device.view(found)
+        else:
+            found = np.asarray(found.toarray() if hasattr(found, "toarray") else found)
+        if found.dtype.kind not in "fiu":
+            raise TypeError(f"hess: expected {space.dtype}, got {found.dtype}")
+        if found.size != n * n or (found.shape != (n, n) and found.shape != space.shape * 2):
+            raise ValueError(f"hess: expected shape {(n, n)}, got {found.shape}")
+        return found.reshape(n, n)
+
+    def at(self, x: Array, jac: Array) -> Callable[[Array], Array]:
+        """Return what multiplies a vector by the Hessian at `x`; without one, differences of gradients do."""
+        objective, space = self.objective, self.objective.space
+        if self.hessp is not None:
+            return lambda v: self._product(space.shaped(x), space.shaped(v))
+        if self.hess is not None:
+            matrix = self.matrix(x)
+            return lambda v: matrix @ v
+        scale = math.sqrt(float(np.finfo(space.dtype).eps)) * (1 + math.sqrt(space.dot(x, x)))
+        product = space.vector()
+
+        def differences(v: Array) -> Array:
+            step = scale / math.sqrt(space.dot(v, v))
+            space.run([(objective.trial, [(1.0, x), (step, v)])])
+            _, g = objective.evaluate()
+            space.run([(product, [(1 / step, g), (-1 / step, jac)])])
+            return product
+
+        return differences
+
+    def _product(self, x: Array, v: Array) -> Array:
+        self.nhev += 1
+        found: Array = self.objective._vector(self.hessp(x, v, *self.objective.args))
+        return found

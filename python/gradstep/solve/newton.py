@@ -1,0 +1,191 @@
+"""Newton's method, damped: a shift makes the Hessian positive definite, backtracking makes the function fall.
+
+J. Nocedal and S. J. Wright, "Numerical Optimization" (2006), section 3.4.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from gradstep.containers import Array
+from gradstep.solve.hessian import Hessian
+from gradstep.solve.objective import Objective
+from gradstep.solve.search import NOT_FINITE, STUCK, Search
+
+DECREASE = 1e-4  # the share of what the slope promises that a step must bring
+HALVINGS = 60
+
+
+def minimize(objective: Objective, search: Search, *, hessian: Hessian) -> Any:
+    """Minimise from `objective.trial` on.
+
+    Parameters
+    ----------
+    objective, search : Objective, Search
+        What is minimised, and until when.
+    hessian : Hessian
+        Of the objective.
+
+    Returns
+    -------
+    scipy.optimize.OptimizeResult
+        As `gradstep.minimize` returns it.
+    """
+    if hessian.hess is None:
+        raise ValueError("hess: method 'newton' needs one; 'newton-cg' does without")
+    space = objective.space
+    x, jac, direction = space.copy(space.start), space.vector(), space.vector()
+    point = Point(objective, jac)
+    over = search.begin(point.f, point.largest)
+    while not over:
+        matrix = hessian.matrix(x)
+        found = solve(matrix, jac, space.on_device)
+        if found is None:
+            over = search.end(NOT_FINITE, f"hess is not finite at x, iteration {search.nit}")
+            break
+        space.run([(direction, [(-1.0, found.astype(space.dtype, copy=False))])])
+        (slope, square), _ = space.run([], [((direction,), (jac, direction))])
+        step = backtrack(objective, search, point, x, direction, slope)
+        if step == 0:
+            over = search.status != STUCK or search.end(STUCK, "no step along the direction lowers fun: is jac right?")
+        else:
+            over = search.moved(
+                point.f, point.largest, step * math.sqrt(square), lambda: space.copy(space.shaped(x))
+            )
+    return search.result(x, jac, nhev=hessian.nhev)
+
+
+class Point:
+    """The function and the gradient at the last point that was taken.
+
+    Parameters
+    ----------
+    objective : Objective
+        Evaluated at its trial.
+    jac : array
+        Where the gradient is kept.
+    """
+
+    def __init__(self, objective: Objective, jac: Array) -> None:
+        self.objective, self.jac = objective, jac
+        self.f, self.largest = math.nan, math.nan
+        self.take(*objective.evaluate())
+
+    def take(self, f: Any, g: Array) -> None:
+        """Keep a value and a gradient."""
+        verbs = self.objective.space.verbs
+        _, self.largest, self.f = verbs.run([(self.jac, [(1.0, g)])], [], self.jac, f)
+
+
+def backtrack(
+    objective: Objective, search: Search, point: Point, x: Array, direction: Array, slope: float
+) -> float:
+    """Halve the step from 1 on until the function falls enough, and take it; return the step, or 0 if there is none.
+
+    Parameters
+    ----------
+    objective, search : Objective, Search
+        What is minimised, and until when.
+    point : Point
+        At `x`; moves with it.
+    x, direction : array
+        Where from, and where to.
+    slope : float
+        Of the function along the direction.
+    """
+    space, step = objective.space, 1.0
+    rounding = np.finfo(np.float64).eps * abs(point.f)
+    for _ in range(HALVINGS):
+        if search.spent():
+            return 0.0
+        space.run([(objective.trial, [(1.0, x), (step, direction)])])
+        f, g = objective.evaluate()
+        _, largest, value = space.verbs.run([], [], g, f)
+        if math.isfinite(largest) and value <= point.f + DECREASE * step * slope + rounding:
+            space.run([(x, [(1.0, x), (step, direction)])])
+            point.take(value, g)
+            return step
+        step /= 2
+    return 0.0
+
+
+def solve(matrix: Array, jac: Array, on_device: bool) -> Array | None:
+    """Solve with the matrix, plus as small a multiple of the identity as makes it positive definite.
+
+    Parameters
+    ----------
+    matrix, jac : array
+        The Hessian and the gradient.
+    on_device : bool
+        Whether they are on a CUDA device.
+
+    Returns
+    -------
+    array or None
+        None if the matrix is not finite.
+    """
+    lapack = Device() if on_device else Host()
+    scale = lapack.norm(matrix)
+    if not math.isfinite(scale):
+        return None
+    least = 1e-3 * scale or 1.0
+    lowest = lapack.lowest(matrix)
+    shift = 0.0 if lowest > 0 else least - lowest
+    while True:
+        found = lapack.solve(matrix, shift, jac)
+        if found is not None:
+            return found
+        shift = max(2 * shift, least)
+
+
+class Host:
+    """Cholesky's factorisation by SciPy."""
+
+    def norm(self, matrix: Array) -> float:
+        """Return the Frobenius norm."""
+        return float(np.linalg.norm(matrix.astype(np.float64)))
+
+    def lowest(self, matrix: Array) -> float:
+        """Return the lowest element of the diagonal."""
+        return float(matrix.diagonal().min())
+
+    def solve(self, matrix: Array, shift: float, jac: Array) -> Array | None:
+        """Solve with the shifted matrix; None if it is not positive definite."""
+        from scipy.linalg import LinAlgError, cho_factor, cho_solve
+
+        shifted = np.array(matrix, dtype=np.float64)
+        shifted[np.diag_indices_from(shifted)] += shift
+        try:
+            factor = cho_factor(shifted, lower=True, overwrite_a=True, check_finite=False)
+        except LinAlgError:
+            return None
+        found = cho_solve(factor, jac.astype(np.float64), check_finite=False)
+        return found if np.isfinite(found).all() else None
+
+
+class Device:
+    """Cholesky's factorisation by CuPy."""
+
+    def norm(self, matrix: Array) -> float:
+        """Return the Frobenius norm."""
+        import cupy
+
+        return float(cupy.linalg.norm(matrix.astype(np.float64)))
+
+    def lowest(self, matrix: Array) -> float:
+        """Return the lowest element of the diagonal."""
+        return float(matrix.diagonal().min())
+
+    def solve(self, matrix: Array, shift: float, jac: Array) -> Array | None:
+        """Solve with the shifted matrix; None if it is not positive definite."""
+        import cupy
+        from cupyx.scipy.linalg import solve_triangular
+
+        shifted = matrix.astype(np.float64) + shift * cupy.eye(len(matrix))
+        factor = cupy.linalg.cholesky(shifted)  # of a matrix that has none, not finite or an error
+        found = solve_triangular(factor, jac.astype(np.float64), lower=True)
+        found = solve_triangular(factor, found, lower=True, trans=1)
+        return found if bool(cupy.isfinite(found).all()) else None

@@ -1,0 +1,142 @@
+"""Newton's method without a matrix: conjugate gradients, cut short within a trust region.
+
+T. Steihaug, "The conjugate gradient method and trust regions in large scale optimization", SIAM Journal on
+Numerical Analysis 20 (1983), 626-637.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from gradstep.containers import Array
+from gradstep.solve.hessian import Hessian
+from gradstep.solve.newton import Point
+from gradstep.solve.objective import Objective
+from gradstep.solve.search import NOT_FINITE, STUCK, Search
+from gradstep.solve.vectors import Space
+
+WIDEST, NARROWEST = 1e10, 1e-14  # of the region, the latter relative to x
+
+
+def minimize(objective: Objective, search: Search, *, hessian: Hessian) -> Any:
+    """Minimise from `objective.trial` on.
+
+    Parameters
+    ----------
+    objective, search : Objective, Search
+        What is minimised, and until when.
+    hessian : Hessian
+        Of the objective; without `hess` and `hessp` its products come from differences of gradients.
+
+    Returns
+    -------
+    scipy.optimize.OptimizeResult
+        As `gradstep.minimize` returns it.
+    """
+    space = objective.space
+    x, jac = space.copy(space.start), space.vector()
+    point = Point(objective, jac)
+    inner = Inner(space)
+    over = search.begin(point.f, point.largest)
+    radius = 1.0
+    while not over:
+        product = hessian.at(x, jac)
+        promised, square = inner.solve(product, jac, radius)
+        if not math.isfinite(promised):
+            over = search.end(NOT_FINITE, f"a product of the Hessian is not finite, iteration {search.nit}")
+        elif search.spent():
+            over = True
+        else:
+            norm = math.sqrt(square)
+            taken, ratio = _try(objective, point, x, inner.step, promised)
+            if ratio < 0.25:
+                radius = 0.25 * norm
+            elif ratio > 0.75 and norm > 0.99 * radius:
+                radius = min(2 * radius, WIDEST)
+            if taken:
+                over = search.moved(point.f, point.largest, norm, lambda: space.copy(space.shaped(x)))
+            elif radius <= NARROWEST * (1 + math.sqrt(space.dot(x, x))):
+                over = search.end(STUCK, "no step within the trust region lowers fun: is jac right?")
+    return search.result(x, jac, nhev=hessian.nhev)
+
+
+def _try(objective: Objective, point: Point, x: Array, step: Array, promised: float) -> tuple[bool, float]:
+    """Evaluate after a step; take it if the function falls. Return whether, and how much of the promise it kept."""
+    space = objective.space
+    space.run([(objective.trial, [(1.0, x), (1.0, step)])])
+    f, g = objective.evaluate()
+    _, largest, value = space.verbs.run([], [], g, f)
+    if not (math.isfinite(value) and math.isfinite(largest)):
+        return False, -math.inf
+    rounding = 10 * 2.0**-52 * max(abs(point.f), abs(value))
+    ratio = (point.f - value + rounding) / (promised + rounding)
+    if ratio <= 1e-4:
+        return False, ratio
+    space.run([(x, [(1.0, x), (1.0, step)])])
+    point.take(value, g)
+    return True, ratio
+
+
+class Inner:
+    """Steihaug's conjugate gradients, with the vectors that they need.
+
+    Parameters
+    ----------
+    space : Space
+        Where they live.
+    """
+
+    def __init__(self, space: Space) -> None:
+        self.space = space
+        self.step, self.residual, self.along = (space.vector() for _ in range(3))
+
+    def solve(self, product: Any, jac: Array, radius: float) -> tuple[float, float]:
+        """Minimise the quadratic model within the region, to `step`.
+
+        Parameters
+        ----------
+        product : callable
+            Multiplies a vector by the Hessian.
+        jac : array
+            The gradient.
+        radius : float
+            Of the region.
+
+        Returns
+        -------
+        tuple of float
+            By how much the model falls, and the square of the step's norm.
+        """
+        space, step, residual, along = self.space, self.step, self.residual, self.along
+        begin = [(step, [(0.0, jac)]), (residual, [(1.0, jac)]), (along, [(-1.0, jac)])]
+        (square,), _ = space.run(begin, [((residual,), (residual,))])
+        enough = min(0.5, math.sqrt(math.sqrt(square))) * math.sqrt(square)
+        fallen = step_step = step_along = 0.0
+        along_along = square
+        for _ in range(2 * space.n):
+            times = product(along)
+            (curvature,), _ = space.run([], [((along,), (times,))])
+            if not math.isfinite(curvature):
+                return math.nan, 0.0
+            length = square / curvature if curvature > 0 else math.inf
+            if step_step + 2 * length * step_along + length * length * along_along >= radius * radius:
+                length = _to_edge(step_step, step_along, along_along, radius)
+                space.run([(step, [(1.0, step), (length, along)])])
+                return fallen + length * square - 0.5 * length * length * curvature, radius * radius
+            fallen += 0.5 * length * square
+            changes = [(step, [(1.0, step), (length, along)]), (residual, [(1.0, residual), (length, times)])]
+            (next_square, step_step), _ = space.run(changes, [((residual,), (residual,)), ((step,), (step,))])
+            if math.sqrt(next_square) <= enough:
+                break
+            share, square = next_square / square, next_square
+            turn = [(along, [(-1.0, residual), (share, along)])]
+            (along_along, step_along), _ = space.run(turn, [((along,), (along, step))])
+        return fallen, step_step
+
+
+def _to_edge(step_step: float, step_along: float, along_along: float, radius: float) -> float:
+    """How far it is along a direction to the edge of the region."""
+    rest = radius * radius - step_step
+    root = math.sqrt(step_along * step_along + along_along * max(rest, 0.0))
+    return rest / (step_along + root) if step_along > 0 else (root - step_along) / along_along

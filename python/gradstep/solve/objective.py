@@ -1,0 +1,158 @@
+"""The user's function with its gradient, evaluated and counted; what it returns is checked."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from gradstep.containers import Array, is_cuda
+from gradstep.solve.vectors import Space
+
+
+class Objective:
+    """A function, its gradient, and the vector that it is evaluated at.
+
+    The function gets an array of its own: if it keeps it, the next evaluation uses another.
+
+    Parameters
+    ----------
+    fun, args, jac : callable, tuple, callable or bool
+        As `minimize` got them.
+    space : Space
+        That of `x0`.
+    eps : float, optional
+        The step of finite differences.
+    bounds : tuple of arrays, optional
+        Within which finite differences keep.
+    """
+
+    def __init__(
+        self,
+        fun: Callable[..., Any],
+        args: Any,
+        jac: Any,
+        space: Space,
+        eps: float | None = None,
+        bounds: tuple[Array, Array] | None = None,
+    ) -> None:
+        if not callable(fun):
+            raise TypeError(f"fun: expected a callable, got {type(fun).__name__}")
+        if jac is not True and jac not in (None, False, "2-point") and not callable(jac):
+            raise ValueError(f"jac: expected a callable, True or None, got {jac!r}")
+        self.fun, self.jac, self.space, self.bounds = fun, jac, space, bounds
+        self.args = args if isinstance(args, tuple) else (args,)
+        self.eps = eps if eps is not None else 1e-8 if space.dtype == np.float64 else math.sqrt(1.2e-7)
+        self.nfev = self.njev = 0
+        self.trial = space.copy(space.start)
+        self._unshared = sys.getrefcount(self.trial)
+        self._held: Callable[[Array], None] | None = None
+
+    def hold(self, replace: Callable[[Array], None]) -> None:
+        """Let a native method work on `trial` too: it is told where a new one takes its place."""
+        self._held = replace
+        self._unshared = sys.getrefcount(self.trial)
+
+    def evaluate(self) -> tuple[Any, Array]:
+        """Evaluate at `trial`; return the function's value, perhaps on the device still, and its gradient."""
+        f, g = self._both()
+        if sys.getrefcount(self.trial) > self._unshared:
+            fresh = self.space.vector()
+            self.space.run([(fresh, [(1.0, self.trial)])])
+            self.trial = fresh
+            if self._held:
+                self._held(fresh)
+        return f, g
+
+    def value(self) -> float:
+        """Evaluate the function alone at `trial`."""
+        if self.jac is True:
+            return float(self.evaluate()[0])
+        self.nfev += 1
+        return float(self._number(self.fun(self.space.shaped(self.trial), *self.args)))
+
+    def _both(self) -> tuple[Any, Array]:
+        x = self.space.shaped(self.trial)
+        self.nfev += 1
+        if self.jac is True:
+            found = self.fun(x, *self.args)
+            if not isinstance(found, Sequence) or len(found) != 2:
+                raise TypeError(f"fun: expected to return the value and the gradient, got {_kind(found)}")
+            self.njev += 1
+            return self._number(found[0]), self._vector(found[1])
+        f = self._number(self.fun(x, *self.args))
+        if callable(self.jac):
+            self.njev += 1
+            return f, self._vector(self.jac(x, *self.args))
+        return f, self._differences(f)
+
+    def _number(self, f: Any) -> Any:
+        if type(f) is float or type(f) is np.float64:
+            return f
+        if is_cuda(f) and self.space.on_device and f.size == 1 and f.dtype in (np.float32, np.float64):
+            return f
+        return self._float(f)
+
+    def _float(self, f: Any) -> float:
+        if is_cuda(f):
+            from gradstep import device
+
+            f = device.to_host(f)
+        found = np.asarray(f)
+        if found.size != 1 or found.dtype.kind not in "fiub":
+            raise TypeError(f"fun: expected to return a number, got {_kind(f)}")
+        return float(found.reshape(()))
+
+    def _vector(self, g: Any) -> Array:
+        """Return a gradient as a vector, which may be the user's own memory."""
+        space = self.space
+        if space.on_device:
+            if not is_cuda(g):
+                raise TypeError(f"jac: expected a CUDA array, got {_kind(g)}")
+            from gradstep import device
+
+            g = device.view(g)
+        else:
+            g = np.asarray(g)
+        if g.shape != space.shape and g.shape != (space.n,) and not (g.size == space.n == 1):
+            raise ValueError(f"jac: expected shape {space.shape}, got {_kind(g)}")
+        if g.dtype != space.dtype:
+            if g.dtype.kind not in "fiu":
+                raise TypeError(f"jac: expected {space.dtype}, got {_kind(g)}")
+            g = g.astype(space.dtype)
+        if not g.flags.c_contiguous:
+            return space.copy(g)
+        return g.reshape(-1)
+
+    def _differences(self, f: Any) -> Array:
+        """Return the gradient by SciPy's forward differences, on the host."""
+        from scipy.optimize import approx_fprime
+
+        space, x = self.space, np.array(self.space.to_host(self.trial))
+
+        def at(values: Array) -> float:
+            self.nfev += 1
+            made = space.vector()
+            space.from_host(made, values)
+            return self._float(self.fun(space.shaped(made), *self.args))
+
+        steps = np.full(space.n, self.eps, space.dtype)
+        if self.bounds is not None:
+            steps[x + self.eps > self.bounds[1]] *= -1
+        with np.errstate(invalid="ignore"):
+            g = approx_fprime(x, at, steps).astype(space.dtype)
+        self.nfev -= 1  # the first is of `x` itself, and its value is known
+        if not space.on_device:
+            return g
+        made = space.vector()
+        space.from_host(made, g)
+        return made
+
+
+def _kind(x: Any) -> str:
+    if hasattr(x, "dtype") and hasattr(x, "shape"):
+        return f"{x.dtype} of shape {tuple(x.shape)}"
+    return type(x).__name__

@@ -1,0 +1,147 @@
+"""What ends a search, what is remembered of it, and the result."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradstep.containers import Array
+from gradstep.solve.objective import Objective
+
+if TYPE_CHECKING:
+    from scipy.optimize import OptimizeResult
+
+CONVERGED, LIMIT, STUCK, NOT_FINITE, STOPPED = 0, 1, 2, 3, 99
+
+
+class Search:
+    """One run of a method: its limits, its course, and how it ended.
+
+    Parameters
+    ----------
+    objective : Objective
+        What is minimised.
+    callback : callable, optional
+        Called after each iteration, in either of SciPy's forms.
+    gtol, ftol, xtol : float
+        Limits of the greatest magnitude in the gradient, of the relative change of the function, of the step.
+    maxiter, maxfun : int
+        Limits of iterations and of evaluations.
+    history : bool
+        Whether the course is kept.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        callback: Callable[..., Any] | None,
+        *,
+        gtol: float,
+        ftol: float,
+        xtol: float,
+        maxiter: int,
+        maxfun: int,
+        history: bool,
+    ) -> None:
+        self.objective, self.callback = objective, callback
+        self._asks_for_result = callback is not None and _takes_result(callback)
+        self.gtol, self.ftol, self.xtol, self.maxiter, self.maxfun = gtol, ftol, xtol, maxiter, maxfun
+        self.nit, self.f = 0, math.nan
+        self.status, self.message = STUCK, ""
+        self._course: dict[str, list[float]] | None = {"fun": [], "grad": [], "step": []} if history else None
+
+    def end(self, status: int, message: str) -> bool:
+        """Note why the search ended; return True."""
+        self.status, self.message = status, message
+        return True
+
+    def begin(self, f: float, largest: float) -> bool:
+        """Take note of the first point; return whether the search is over."""
+        self.f = f
+        self._record(f, largest, 0.0)
+        if not (math.isfinite(f) and math.isfinite(largest)):
+            what = "fun" if not math.isfinite(f) else "its gradient"
+            return self.end(NOT_FINITE, f"{what} is not finite at x0")
+        if largest <= self.gtol:
+            return self.end(CONVERGED, self._small_gradient())
+        return self._at_limit()
+
+    def moved(self, f: float, largest: float, step: float, x: Callable[[], Array]) -> bool:
+        """Take note of an iteration that ended at `x()`; return whether the search is over."""
+        before, self.f = self.f, f
+        self.nit += 1
+        self._record(f, largest, step)
+        if self.callback is not None and self._stopped_by_user(f, x()):
+            return self.end(STOPPED, "callback raised StopIteration")
+        if largest <= self.gtol:
+            return self.end(CONVERGED, self._small_gradient())
+        if abs(before - f) <= self.ftol * max(abs(before), abs(f), 1.0):
+            return self.end(CONVERGED, f"the relative change of fun is at most ftol = {self.ftol:.3g}")
+        if step <= self.xtol:
+            return self.end(CONVERGED, f"the step is at most xtol = {self.xtol:.3g}")
+        return self._at_limit()
+
+    def spent(self) -> bool:
+        """Whether no further evaluation is allowed."""
+        if self.objective.nfev < self.maxfun:
+            return False
+        return self.end(LIMIT, f"fun was evaluated maxfun = {self.maxfun} times")
+
+    def result(self, x: Array, jac: Array, **more: Any) -> OptimizeResult:
+        """Return what SciPy's methods return."""
+        from scipy.optimize import OptimizeResult
+
+        found = OptimizeResult(
+            x=self.objective.space.shaped(x),
+            fun=self.f,
+            jac=self.objective.space.shaped(jac),
+            nit=self.nit,
+            nfev=self.objective.nfev,
+            njev=self.objective.njev,
+            status=self.status,
+            success=self.status == CONVERGED,
+            message=self.message,
+            **more,
+        )
+        if self._course is not None:
+            found.history = {key: np.array(values) for key, values in self._course.items()}
+        return found
+
+    def _small_gradient(self) -> str:
+        return f"no component of the gradient is above gtol = {self.gtol:.3g}"
+
+    def _at_limit(self) -> bool:
+        if self.nit >= self.maxiter:
+            return self.end(LIMIT, f"maxiter = {self.maxiter} iterations were made")
+        return self.spent()
+
+    def _record(self, f: float, largest: float, step: float) -> None:
+        if self._course is not None:
+            for key, value in zip(self._course, (f, largest, step), strict=True):
+                self._course[key].append(value)
+
+    def _stopped_by_user(self, f: float, x: Array) -> bool:
+        assert self.callback is not None
+        x = self.objective.space.shaped(x)
+        try:
+            if self._asks_for_result:
+                from scipy.optimize import OptimizeResult
+
+                self.callback(intermediate_result=OptimizeResult(x=x, fun=f, nit=self.nit))
+            else:
+                self.callback(x)
+        except StopIteration:
+            return True
+        return False
+
+
+def _takes_result(callback: Callable[..., Any]) -> bool:
+    """Whether a callback is of SciPy's newer form, which has one argument of this name."""
+    try:
+        return set(inspect.signature(callback).parameters) == {"intermediate_result"}
+    except (TypeError, ValueError):  # what is compiled may have no signature
+        return False
