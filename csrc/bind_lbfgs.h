@@ -84,8 +84,9 @@ inline auto run_pass(Vectors& vectors, const py::list& combinations, const py::l
   }
   for (std::size_t k = 0; k < rows.size(); k += 2) wanted.push_back({rows[k], rows[k + 1]});
   Room room;
-  const Pass pass{reader.storage(), reader.n, todo, wanted, largest.is_none() ? nullptr : reader(largest),
-                  scalar_of(scalar, room)};
+  const Pass pass{
+      reader.storage(),       reader.n, todo, wanted, largest.is_none() ? nullptr : reader(largest),
+      scalar_of(scalar, room)};
   void* const stream = current_stream(reader.device);
   Results found;
   {
@@ -99,10 +100,10 @@ inline auto run_pass(Vectors& vectors, const py::list& combinations, const py::l
 class LbfgsArrays {
  public:
   LbfgsArrays(py::object x, py::object trial, py::object gradient, py::object rows, int capacity,
-              int max_line_search)
+              int max_line_search, std::unique_ptr<Region> region = {})
       : arrays_{std::move(x), std::move(trial), std::move(gradient), std::move(rows)},
         reader_(arrays_[0]),
-        method_(place(arrays_, reader_, capacity), capacity, max_line_search) {}
+        method_(place(arrays_, reader_, capacity), capacity, max_line_search, std::move(region)) {}
 
   void begin(const py::object& f, const py::object& g) {
     with(f, g, [&](Scalar value, const void* at, void* stream) { method_.begin(value, at, stream); });
@@ -113,9 +114,11 @@ class LbfgsArrays {
     told_ = g;
     return int(task);
   }
-  void advance() {
-    call([&](void* stream) { method_.advance(stream); });
+  bool advance() {
+    bool descends = false;
+    call([&](void* stream) { descends = method_.advance(stream); });
     told_ = py::none();
+    return descends;
   }
   void settle() {
     call([&](void* stream) { method_.settle(stream); });

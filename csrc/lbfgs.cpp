@@ -18,6 +18,7 @@ History::History(int capacity)
       length_(slots()),
       sy_(squared(slots())),
       yy_(squared(slots())),
+      ss_(squared(slots())),
       sg_(slots()),
       yg_(slots()) {
   pairs_.reserve(slots());
@@ -34,8 +35,16 @@ void History::push(int slot) {
   if (int(pairs_.size()) > capacity_) pairs_.erase(pairs_.begin());
 }
 
-Lbfgs::Lbfgs(const Place& place, int capacity, int max_line_search)
-    : place_(place), history_(capacity), max_line_search_(max_line_search), vectors_(place.device) {}
+Lbfgs::Lbfgs(const Place& place, int capacity, int max_line_search, std::unique_ptr<Region> region)
+    : place_(place),
+      history_(capacity),
+      max_line_search_(max_line_search),
+      vectors_(place.device),
+      region_(std::move(region)) {
+  if (!region_) return;
+  region_->project(doubles(place_.x));
+  region_->project(doubles(place_.trial));
+}
 
 Pass Lbfgs::pass(std::span<const Combination> combinations) const {
   return {place_.storage, place_.n, combinations};
@@ -53,6 +62,7 @@ void Lbfgs::begin(Scalar f, const void* g, void* stream) {
   p.products = {&products, 1}, p.largest = g, p.scalar = f;
   const Results found = vectors_.run(p, stream);
   at_x_ = {found.scalar, found.largest, found.dots[0]};
+  if (region_) at_x_.largest = region_->largest(doubles(place_.x), doubles(place_.gradient));
   const double* product = &found.dots[1];
   for (const int k : pairs) {
     history_.sg(k) = history_.length(k) * *product++;
@@ -72,21 +82,32 @@ void Lbfgs::measure(Scalar f, const void* g, void* stream) {
   slope_ = found.dots[0];
 }
 
-// The change of the gradient, and the products of both with all pairs.
+// The change of the gradient; its products, those of the gradient and, where a region needs them, those of
+// the direction, with all pairs.
 void Lbfgs::measure_all(Scalar f, const void* g, void* stream) {
   const Term terms[] = {{1, g}, {-1, place_.gradient}};
   const Combination change_of_g{change(slot_), terms};
-  const void *const left[] = {change(slot_), g}, *const d[] = {direction(slot_)};
+  const void *const left[] = {change(slot_), g, direction(slot_)}, *const d[] = {direction(slot_)};
   right_.assign({d[0], left[0], g});
   for (const int k : history_.pairs()) right_.push_back(direction(k)), right_.push_back(change(k));
-  const Products products[] = {{left, right_}, {d, d}};
+  const std::span all(left);
+  const Products within[] = {{all, right_}}, freely[] = {{all.first(2), right_}, {d, d}};
   Pass p = pass({&change_of_g, 1});
-  p.products = products, p.largest = g, p.scalar = f;
+  p.products = region_ ? std::span<const Products>(within) : freely;
+  p.largest = g, p.scalar = f;
   const Results found = vectors_.run(p, stream);
   products_.assign(found.dots.begin(), found.dots.end());
   const std::size_t n = right_.size();
   at_trial_ = {found.scalar, found.largest, products_[n + 2]};
-  slope_ = products_[n], dd_ = products_[2 * n];
+  slope_ = products_[n];
+}
+
+void Lbfgs::try_step(void* stream) {
+  if (region_)
+    return region_->go(doubles(place_.x), doubles(direction(slot_)), search_.step(), doubles(place_.trial));
+  const Term terms[] = {{1, place_.x}, {search_.step(), direction(slot_)}};
+  const Combination trial{place_.trial, terms};
+  vectors_.run(pass({&trial, 1}), stream);
 }
 
 Lbfgs::Task Lbfgs::tell(Scalar f, const void* g, void* stream) {
@@ -96,14 +117,13 @@ Lbfgs::Task Lbfgs::tell(Scalar f, const void* g, void* stream) {
   const auto answer = search_.tell(finite ? at_trial_.f : std::numeric_limits<double>::quiet_NaN(), slope_);
   if (answer == LineSearch::Answer::go_on) {
     if (++trials_ >= max_line_search_) return Task::failed;
-    const Term terms[] = {{1, place_.x}, {search_.step(), direction(slot_)}};
-    const Combination trial{place_.trial, terms};
-    vectors_.run(pass({&trial, 1}), stream);
+    try_step(stream);
     return Task::trial;
   }
   if (!finite || at_trial_.f > search_.start().f) return Task::failed;
   if (!all) measure_all(f, g, stream);
   accept(g);
+  if (region_) settle(stream);
   return Task::moved;
 }
 
@@ -111,7 +131,7 @@ Lbfgs::Task Lbfgs::tell(Scalar f, const void* g, void* stream) {
 void Lbfgs::accept(const void* g) {
   const double yd = products_[0], yy = products_[1];
   const std::size_t n = right_.size();
-  length_ = search_.step(), step_norm_ = length_ * std::sqrt(dd_);
+  length_ = search_.step(), step_norm_ = length_ * std::sqrt(products_[2 * n]);
   const bool curved = yd > std::numeric_limits<double>::epsilon() * -search_.start().slope && yy > 0 &&
                       std::isfinite(yy) && length_ * yd > 0;
   std::size_t at = 3;
@@ -120,12 +140,17 @@ void Lbfgs::accept(const void* g) {
     history_.yy(k, slot_) = history_.yy(slot_, k) = products_[at + 1];
     history_.sg(k) = history_.length(k) * products_[n + at];
     history_.yg(k) = products_[n + at + 1];
+    if (region_) {
+      history_.ss(k, slot_) = history_.ss(slot_, k) = history_.length(k) * length_ * products_[2 * n + at];
+      history_.sy(slot_, k) = length_ * products_[2 * n + at + 1];
+    }
     at += 2;
   }
   if (curved) {
     history_.length(slot_) = length_;
     history_.sy(slot_, slot_) = length_ * yd;
     history_.yy(slot_, slot_) = yy;
+    history_.ss(slot_, slot_) = step_norm_ * step_norm_;
     history_.sg(slot_) = length_ * products_[n];
     history_.yg(slot_) = products_[n + 1];
     history_.push(slot_);
@@ -165,31 +190,68 @@ double Lbfgs::choose_terms() {
   return slope;
 }
 
-void Lbfgs::advance(void* stream) {
+bool Lbfgs::advance(void* stream) {
+  trials_ = 0;
+  const double slope = region_ ? choose_within_region(stream) : choose_freely(stream);
+  first_ = false;
+  return slope < 0;
+}
+
+// The direction and the first trial in one pass, and what `settle` does, where it was not done.
+double Lbfgs::choose_freely(void* stream) {
+  const int before = slot_;
   double slope = choose_terms();
   if (!(slope < 0 && std::isfinite(slope))) {
     history_.clear();
     slope = choose_terms();
   }
-  const double step = first_ ? 1 / std::sqrt(at_x_.gg) : 1;
-  const int before = slot_;
-  first_ = false, trials_ = 0;
   slot_ = history_.free_slot();
-  search_ = LineSearch(at_x_.f, slope, step, longest_step);
+  search_ = LineSearch(at_x_.f, slope, first_ ? 1 / std::sqrt(at_x_.gg) : 1, longest_step);
   const Term moved[] = {{1, place_.x}, {length_, direction(before)}}, copied[] = {{1, told_}};
-  const Term tried[] = {{1, place_.x}, {step, direction(slot_)}};
+  const Term tried[] = {{1, place_.x}, {search_.step(), direction(slot_)}};
   const Combination combinations[] = {
       {place_.x, moved}, {place_.gradient, copied}, {direction(slot_), terms_}, {place_.trial, tried}};
   vectors_.run(pass(std::span(combinations).subspan(told_ ? 0 : 2)), stream);
   told_ = nullptr;
+  return slope;
+}
+
+double Lbfgs::choose_within_region(void* stream) {
+  settle(stream);
+  slot_ = history_.free_slot();
+  const auto row = [this](int k) { return doubles(place_.rows + k * place_.row_bytes); };
+  double *const x = doubles(place_.x), *const d = row(slot_);
+  const void *const left[] = {d}, *const right[] = {place_.gradient, d};
+  const Products products{left, right};
+  Pass p = pass({});
+  p.products = {&products, 1};
+  double slope = 0, dd = 0;
+  for (bool again = true; again;) {
+    again = !history_.pairs().empty();
+    const bool chosen = region_->choose(x, doubles(place_.gradient), history_, row, d);
+    const Results found = vectors_.run(p, stream);
+    slope = found.dots[0], dd = found.dots[1];
+    again = again && !(chosen && slope < 0 && std::isfinite(slope));
+    if (again) history_.clear();
+  }
+  const double longest = first_ ? 1 : std::min(longest_step, region_->longest(x, d));
+  const double step =
+      first_ && !region_->closed() ? std::min(1 / std::sqrt(dd), longest) : std::min(1.0, longest);
+  search_ = LineSearch(at_x_.f, slope, step, longest);
+  try_step(stream);
+  return slope;
 }
 
 void Lbfgs::settle(void* stream) {
   if (!told_) return;
   const Term moved[] = {{1, place_.x}, {length_, direction(slot_)}}, copied[] = {{1, told_}};
-  const Combination combinations[] = {{place_.x, moved}, {place_.gradient, copied}};
-  vectors_.run(pass(combinations), stream);
+  const Combination combinations[] = {{place_.gradient, copied}, {place_.x, moved}};
+  vectors_.run(pass(std::span(combinations).first(region_ ? 1 : 2)), stream);
   told_ = nullptr;
+  if (!region_) return;
+  double* const x = doubles(place_.x);
+  region_->go(x, doubles(direction(slot_)), length_, x);
+  at_x_.largest = region_->largest(x, doubles(place_.gradient));
 }
 
 }  // namespace gradstep

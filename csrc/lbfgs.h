@@ -4,7 +4,8 @@
 // J. Nocedal and S. J. Wright, "Numerical Optimization" (2006), chapter 7; the recursion on products as in
 // W. Chen, Z. Wang, J. Zhou, "Large-scale L-BFGS using MapReduce", NIPS 2014.
 #pragma once
-#include <string>
+#include <functional>
+#include <memory>
 #include <vector>
 
 #include "line_search.h"
@@ -26,16 +27,33 @@ class History {
   void clear() { pairs_.clear(); }
 
   double& length(int slot) { return length_[slot]; }
-  double& sy(int i, int j) { return sy_[i * slots() + j]; }
+  double& sy(int i, int j) { return sy_[i * slots() + j]; }  // the step of i, the change of j
   double& yy(int i, int j) { return yy_[i * slots() + j]; }
+  double& ss(int i, int j) { return ss_[i * slots() + j]; }
   double& sg(int i) { return sg_[i]; }
   double& yg(int i) { return yg_[i]; }
 
  private:
-  friend class Lbfgs;
   int capacity_;
   std::vector<int> pairs_;
-  std::vector<double> length_, sy_, yy_, sg_, yg_;
+  std::vector<double> length_, sy_, yy_, ss_, sg_, yg_;
+};
+
+// Where x may go, if not everywhere: on the CPU and in double.
+class Region {
+ public:
+  virtual ~Region() = default;
+
+  virtual void project(double* x) const = 0;
+  // The greatest magnitude in the gradient as far as x may follow it.
+  virtual double largest(const double* x, const double* g) const = 0;
+  // A direction of descent; false if the history is of no use for it. `row(k)`: directions, then changes.
+  virtual bool choose(const double* x, const double* g, History& history,
+                      const std::function<const double*(int)>& row, double* direction) = 0;
+  // From x along the direction chosen last.
+  virtual void go(const double* x, const double* direction, double step, double* to) const = 0;
+  virtual double longest(const double* x, const double* direction) const = 0;
+  virtual bool closed() const = 0;  // on every side
 };
 
 class Lbfgs {
@@ -53,12 +71,12 @@ class Lbfgs {
   // this direction; `forget` the history and `advance`, or give up.
   enum class Task { trial, moved, failed };
 
-  Lbfgs(const Place& place, int capacity, int max_line_search);
+  Lbfgs(const Place& place, int capacity, int max_line_search, std::unique_ptr<Region> region = {});
 
   // The function and its gradient at x itself; the history stays.
   void begin(Scalar f, const void* g, void* stream);
-  // A new direction, and the first trial along it.
-  void advance(void* stream);
+  // A new direction, and the first trial along it; false if the gradient shows none.
+  bool advance(void* stream);
   // The function and its gradient at the trial.
   Task tell(Scalar f, const void* g, void* stream);
   // Moves x and the gradient to the accepted trial, which `advance` does otherwise.
@@ -80,16 +98,21 @@ class Lbfgs {
 
   void* direction(int slot) const { return place_.rows + slot * place_.row_bytes; }
   void* change(int slot) const { return place_.rows + (history_.slots() + slot) * place_.row_bytes; }
+  static double* doubles(void* vector) { return static_cast<double*>(vector); }
   Pass pass(std::span<const Combination> combinations) const;
   void measure(Scalar f, const void* g, void* stream);
   void measure_all(Scalar f, const void* g, void* stream);
+  void try_step(void* stream);
   void accept(const void* g);
   double choose_terms();
+  double choose_freely(void* stream);
+  double choose_within_region(void* stream);
 
   Place place_;
   History history_;
   int max_line_search_;
   Vectors vectors_;
+  std::unique_ptr<Region> region_;
   LineSearch search_;
   Point at_x_, at_trial_;
   double slope_ = 0;  // at the trial
@@ -100,7 +123,6 @@ class Lbfgs {
   const void* told_ = nullptr;      // the gradient at the accepted trial, until it is copied
   std::vector<const void*> right_;  // of the products at the trial, and what they are
   std::vector<double> products_;
-  double dd_ = 0;
   std::vector<double> alpha_, weight_;
   std::vector<Term> terms_;  // of the direction
 };

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from gradstep import _cpu
 from gradstep.containers import Array
+from gradstep.solve.box import Box
 from gradstep.solve.objective import Objective
 from gradstep.solve.search import STUCK, Search
+from gradstep.solve.vectors import Space
 
 TRIAL, MOVED, FAILED = range(3)
 
 
-class Memory:
-    """The vectors that the method works on.
+class Free:
+    """The method without bounds, on the device of `x0`, with the vectors that it works on.
 
     Parameters
     ----------
@@ -28,10 +33,51 @@ class Memory:
         space = objective.space
         self.x, self.gradient, self.rows = space.copy(space.start), space.vector(), space.rows(2 * (maxcor + 1))
         self.native = space.backend.Lbfgs(self.x, objective.trial, self.gradient, self.rows, maxcor, maxls)
+        self.evaluate = objective.evaluate
         objective.hold(self.native.set_trial)
 
+    def point(self) -> tuple[Array, Array]:
+        """Return x and the gradient."""
+        return self.x, self.gradient
 
-def minimize(objective: Objective, search: Search, *, maxcor: int, maxls: int) -> Any:
+
+class Boxed:
+    """The method within bounds: on the host, and in double, whatever `x0` is.
+
+    Parameters
+    ----------
+    objective, maxcor, maxls : Objective, int, int
+        As in `Free`.
+    box : Box
+        The bounds.
+    """
+
+    def __init__(self, objective: Objective, maxcor: int, maxls: int, box: Box) -> None:
+        self.objective = objective
+        host = Space(np.zeros(objective.space.n))
+        self.x, self.trial, self.gradient = host.vector(), host.vector(), host.vector()
+        self.x[...] = self.trial[...] = objective.space.to_host(objective.trial)
+        lower, upper = (np.asarray(side, np.float64) for side in box)
+        vectors = (self.x, self.trial, self.gradient, host.rows(2 * (maxcor + 1)))
+        self.native = _cpu.lbfgs_within(lower, upper, *vectors, maxcor, maxls)
+
+    def evaluate(self) -> tuple[float, Array]:
+        """Evaluate at the trial."""
+        objective = self.objective
+        objective.space.from_host(objective.trial, self.trial)
+        f, g = objective.evaluate()
+        return objective._float(f), np.ascontiguousarray(objective.space.to_host(g), np.float64)
+
+    def point(self) -> tuple[Array, Array]:
+        """Return x and the gradient, as vectors of the user's device."""
+        space = self.objective.space
+        found = space.vector(), space.vector()
+        for vector, values in zip(found, (self.x, self.gradient), strict=True):
+            space.from_host(vector, values)
+        return found
+
+
+def minimize(objective: Objective, search: Search, *, maxcor: int, maxls: int, box: Box | None = None) -> Any:
     """Minimise from `objective.trial` on.
 
     Parameters
@@ -39,32 +85,37 @@ def minimize(objective: Objective, search: Search, *, maxcor: int, maxls: int) -
     objective, search : Objective, Search
         What is minimised, and until when.
     maxcor, maxls : int
-        As in `Memory`.
+        As in `Free`.
+    box : Box, optional
+        The bounds.
 
     Returns
     -------
     scipy.optimize.OptimizeResult
         As `gradstep.minimize` returns it.
     """
-    memory = Memory(objective, maxcor, maxls)
-    native = memory.native
-    native.begin(*objective.evaluate())
+    form = Free(objective, maxcor, maxls) if box is None else Boxed(objective, maxcor, maxls, box)
+    native = form.native
+    native.begin(*form.evaluate())
 
     def x() -> Array:
         native.settle()
-        return objective.space.copy(objective.space.shaped(memory.x))
+        return objective.space.copy(objective.space.shaped(form.point()[0]))
 
-    over = search.begin(native.f, native.largest)
-    if not over:
-        native.advance()
+    over = search.begin(native.f, native.largest) or not _advance(native, search)
     while not over and not search.spent():
-        task = native.tell(*objective.evaluate())
+        task = native.tell(*form.evaluate())
         if task == MOVED:
             over = search.moved(native.f, native.largest, native.step_norm, x)
         elif task == FAILED:
             over = not native.pairs and search.end(STUCK, "the line search found no better point: is jac right?")
             native.forget()
         if task != TRIAL and not over:
-            native.advance()
+            over = not _advance(native, search)
     native.settle()
-    return search.result(memory.x, memory.gradient)
+    return search.result(*form.point())
+
+
+def _advance(native: Any, search: Search) -> bool:
+    descends: bool = native.advance()
+    return descends or not search.end(STUCK, "the gradient shows no direction of descent")
