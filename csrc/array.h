@@ -4,6 +4,8 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <exception>
+#include <optional>
 #include <string>
 
 #include "view.h"
@@ -38,6 +40,29 @@ py::object copy_of(py::handle array);
 void* current_stream(int device);
 void wait_for_producers(int device);
 void forget_producers();
+
+// Not gil_scoped_release: a daemon thread is ended here when the interpreter exits, by unwinding, and that must
+// not begin in a destructor.
+template <class Work>
+void without_gil(const Work& work) {
+  std::exception_ptr error;
+  PyThreadState* const thread = PyEval_SaveThread();
+  try {
+    work();
+  } catch (...) {
+    error = std::current_exception();
+  }
+  PyEval_RestoreThread(thread);
+  if (error) std::rethrow_exception(error);
+}
+
+// What may wait for a device.
+template <class Ask>
+auto waited(const Ask& ask) {
+  std::optional<decltype(ask())> found;
+  without_gil([&] { found.emplace(ask()); });
+  return *std::move(found);
+}
 
 [[noreturn]] inline void refuse_read_only(const Label& label) {
   throw py::value_error(label.text() + ": expected a writeable array, got a read-only one");

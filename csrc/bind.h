@@ -16,11 +16,15 @@ inline Nonfinite policy_of(const std::string& name) {
 inline auto health_of(const Plan& plan) {
   using Row =
       std::tuple<std::int64_t, double, double, std::int64_t, std::int64_t, std::int64_t, double, double>;
-  const Health found = plan.engine().health();
+  const Health found = waited([&] { return plan.engine().health(); });
   std::vector<Row> rows;
   for (const ArrayHealth& a : found.arrays)
     rows.emplace_back(a.slot, a.norm, a.max_abs, a.zeros, a.nans, a.infs, a.update, a.weight);
   return std::pair(found.applied, rows);
+}
+
+inline Tally tally_of(const Plan& plan) {
+  return waited([&] { return plan.engine().tally(); });
 }
 
 inline void bind_plan(py::module_& m) {
@@ -46,10 +50,10 @@ inline void bind_plan(py::module_& m) {
           },
           py::arg("grads"), py::arg("clip_norm"), py::arg("clip_value"), py::arg("grad_scale"),
           py::arg("nonfinite"), py::arg("zero_grads"), py::arg("health"), py::arg("average_decay"))
-      .def_property_readonly("steps", [](const Plan& plan) { return plan.engine().tally().steps; })
-      .def_property_readonly("skipped", [](const Plan& plan) { return plan.engine().tally().skipped; })
-      .def_property_readonly("grad_norm", [](const Plan& plan) { return plan.engine().tally().grad_norm; })
-      .def_property_readonly("counts", [](const Plan& plan) { return plan.engine().counts(); })
+      .def_property_readonly("steps", [](const Plan& plan) { return tally_of(plan).steps; })
+      .def_property_readonly("skipped", [](const Plan& plan) { return tally_of(plan).skipped; })
+      .def_property_readonly("grad_norm", [](const Plan& plan) { return tally_of(plan).grad_norm; })
+      .def_property_readonly("counts", [](const Plan& plan) { return waited([&] { return plan.engine().counts(); }); })
       .def_property_readonly("calls", &Plan::calls);
 }
 

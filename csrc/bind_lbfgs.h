@@ -88,12 +88,43 @@ inline auto run_pass(Vectors& vectors, const py::list& combinations, const py::l
       reader.storage(),       reader.n, todo, wanted, largest.is_none() ? nullptr : reader(largest),
       scalar_of(scalar, room)};
   void* const stream = current_stream(reader.device);
-  Results found;
-  {
-    const py::gil_scoped_release release;
-    found = vectors.run(pass, stream);
-  }
+  const Results found = waited([&] { return vectors.run(pass, stream); });
   return std::tuple(std::vector<double>(found.dots.begin(), found.dots.end()), found.largest, found.scalar);
+}
+
+// What a history is beside vectors, for checkpoints: the slots of its pairs, of each slot the length of its step, and
+// the products; and whether a step was taken at all.
+using HistoryFacts = std::tuple<std::vector<int>, std::vector<double>, std::vector<double>, std::vector<double>, bool>;
+
+inline HistoryFacts facts_of(Lbfgs& method) {
+  History& h = method.history();
+  std::vector<double> lengths, sy, yy;
+  for (int i = 0; i < h.slots(); ++i) {
+    lengths.push_back(h.length(i));
+    for (int j = 0; j < h.slots(); ++j) sy.push_back(h.sy(i, j)), yy.push_back(h.yy(i, j));
+  }
+  return {h.pairs(), lengths, sy, yy, method.first()};
+}
+
+inline void restore(Lbfgs& method, const HistoryFacts& facts) {
+  const auto& [pairs, lengths, sy, yy, first] = facts;
+  History& h = method.history();
+  const auto slots = std::size_t(h.slots());
+  std::vector<bool> taken(slots);
+  bool fits = lengths.size() == slots && sy.size() == slots * slots && yy.size() == sy.size() &&
+              int(pairs.size()) <= h.capacity();
+  for (const int k : pairs) {
+    fits = fits && k >= 0 && k < int(slots) && !taken[std::size_t(k)];
+    if (fits) taken[std::size_t(k)] = true;
+  }
+  if (!fits) throw py::value_error("pairs: expected those of a history of this size");
+  h.clear();
+  for (const int k : pairs) h.push(k);
+  for (int i = 0; i < h.slots(); ++i) {
+    h.length(i) = lengths[i];
+    for (int j = 0; j < h.slots(); ++j) h.sy(i, j) = sy[i * slots + j], h.yy(i, j) = yy[i * slots + j];
+  }
+  method.set_first(first);
 }
 
 // The method with the arrays that it works on.
@@ -145,8 +176,7 @@ class LbfgsArrays {
   template <class Do>
   void call(const Do& work) {
     void* const stream = current_stream(reader_.device);
-    const py::gil_scoped_release release;
-    work(stream);
+    without_gil([&] { work(stream); });
   }
   template <class Do>
   void with(const py::object& f, const py::object& g, const Do& work) {
@@ -182,6 +212,9 @@ inline void bind_lbfgs(py::module_& m) {
       .def_property_readonly("largest", [](LbfgsArrays& a) { return a.method().largest(); })
       .def_property_readonly("length", [](LbfgsArrays& a) { return a.method().length(); })
       .def_property_readonly("step_norm", [](LbfgsArrays& a) { return a.method().step_norm(); })
+      .def_property(
+          "history", [](LbfgsArrays& a) { return facts_of(a.method()); },
+          [](LbfgsArrays& a, const HistoryFacts& facts) { restore(a.method(), facts); })
       .def_property_readonly("pairs",
                              [](LbfgsArrays& a) { return int(a.method().history().pairs().size()); });
 }

@@ -83,6 +83,8 @@ class Lbfgs {
   void settle(void* stream);
   void forget() { history_.clear(); }
   void set_trial(void* trial) { place_.trial = trial; }
+  bool first() const { return first_; }
+  void set_first(bool first) { first_ = first; }
 
   // Of the point that was moved to last, or begun at.
   double f() const { return at_x_.f; }

@@ -107,6 +107,7 @@ class Plan {
     std::vector<py::object> held;
     forget_producers();
     tensors_.clear();
+    zeroed_ = {}, zeroed_with_gaps_ = false;
     tiles_ = chunks_ = 0;
     for (std::size_t i = 0; i < slots_.size(); ++i) {
       if (const py::handle g = PyTuple_GET_ITEM(grads.ptr(), i); !g.is_none())
@@ -231,7 +232,12 @@ class Plan {
     if (zero && !g.writeable)
       throw py::value_error(label.text() +
                             ": expected a writeable array to set to zero, got a read-only one");
-    if (const Ranges::Range range = Ranges::of(g); range == slot.apart) {
+    const Ranges::Range range = Ranges::of(g);
+    if (zero) {
+      zeroed_.add(range);
+      zeroed_with_gaps_ |= !g.dense(true) && !g.dense(false);
+    }
+    if (range == slot.apart) {
       // where this gradient lay before
     } else if (!memory_.meets(range)) {
       slot.apart = range;
@@ -297,30 +303,11 @@ class Plan {
 
   // Gradients that are set to zero may have no element in common.
   void refuse_shared(const py::tuple& grads) {
-    Ranges ranges;
-    bool suspect = false;
-    for (std::size_t i = 0; i < slots_.size(); ++i) {
-      const py::handle grad = PyTuple_GET_ITEM(grads.ptr(), i);
-      if (grad.is_none()) continue;
-      Room room;
-      const View g = read(grad, label(1, i), room);
-      suspect |= !g.dense(true) && !g.dense(false);
-      ranges.add(Ranges::of(g));
-    }
-    if (!ranges.seal() && !suspect) return;
+    if (!zeroed_.seal() && !zeroed_with_gaps_) return;
     py::list arrays, labels;
     for (std::size_t i = 0; i < slots_.size(); ++i)
       if (!grads[i].is_none()) arrays.append(grads[i]), labels.append(keys_[i]);
     py::module_::import("gradstep.overlap").attr("refuse_overlap")(arrays, labels, "grads");
-  }
-
-  // Not gil_scoped_release: a daemon thread is ended here when the interpreter exits, by unwinding, and that
-  // must not meet a destructor. So nothing in `work` may throw.
-  template <class Work>
-  static void without_gil(const Work& work) {
-    PyThreadState* const thread = PyEval_SaveThread();
-    work();
-    PyEval_RestoreThread(thread);
   }
 
   [[noreturn]] void refuse_nonfinite() const {
@@ -336,6 +323,8 @@ class Plan {
   py::tuple params_, states_, masters_, keys_, averages_;
   std::vector<Slot> slots_;
   std::vector<Hyper> hypers_;
+  Ranges zeroed_;  // gradients of the present step, to be set to zero
+  bool zeroed_with_gaps_ = false;
   Ranges memory_;
   std::unique_ptr<Engine> engine_;
   py::object lr_ = py::none();

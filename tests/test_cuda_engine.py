@@ -2,12 +2,13 @@
 
 import functools
 
+import ml_dtypes
 import numpy as np
 import pytest
 
 import gradstep as gs
 import on_cuda
-from on_cuda import Foreign, emulator, hosted, on_host
+from on_cuda import Foreign, emulator, hosted, interface, on_host
 from test_rules import same
 
 cupy = on_cuda.cupy
@@ -299,8 +300,11 @@ class TestForeignArrays:
             {"shape": (3,), "typestr": "<f4", "data": (64, "x")},
             {"shape": (3,), "typestr": "<f4", "data": (64, False), "stream": "x"},
             {"shape": (3,), "typestr": "<f4", "data": (64, False), "stream": -1},
+            {"shape": (3,), "typestr": None, "data": (64, False)},
+            {"shape": (1 << 62, 1 << 62), "typestr": "<f4", "data": (64, False)},
+            {"shape": (3,), "typestr": "<f4", "data": (0, False)},
         ],
-        ids=range(15),
+        ids=range(18),
     )
     def test_a_broken_interface_is_an_error(self, bad):
         class Broken:
@@ -309,14 +313,49 @@ class TestForeignArrays:
         with pytest.raises(TypeError, match=r"grads: expected a CUDA array, got .*Broken"):
             gs.SGD(on_device(3)[0]).step(Broken())
 
-    def test_a_tensor_that_requires_a_gradient_tells_why(self):
-        class Tensor:
+    @pytest.mark.parametrize("error", [RuntimeError("it requires grad"), AttributeError("no such thing")])
+    def test_a_tensor_without_an_interface_tells_why(self, error):
+        class Meta(type):
+            """As PyTorch's: Python code that asking for the type's name runs."""
+
+            def __getattribute__(cls, name):
+                try:
+                    return type.__getattribute__(cls, name)
+                except AttributeError:
+                    raise
+
+        class Tensor(metaclass=Meta):
             @property
             def __cuda_array_interface__(self):
-                raise RuntimeError("Can't get __cuda_array_interface__ on Variable that requires grad")
+                raise error
 
-        with pytest.raises(TypeError, match="requires grad"):
-            gs.SGD([Tensor()])
+        (p,) = on_device(3)
+        told = "requires grad" if isinstance(error, RuntimeError) else "got .*Tensor"
+        with pytest.raises(TypeError, match=r"params\[1\].*" + told):
+            gs.SGD([p, Tensor()])
+        with pytest.raises(TypeError, match=r"grads.*" + told):
+            gs.SGD(p).step(Tensor())
+
+    def test_bfloat16_of_pytorch_is_known_by_its_name(self):
+        class Name:
+            def __str__(self):
+                return "torch.bfloat16"
+
+        class Tensor(Foreign):
+            def __init__(self, array):
+                super().__init__(array)
+                self.dtype = Name()
+
+            @property
+            def __cuda_array_interface__(self):
+                return {**interface(self.shape, self._array.dtype, self._array.ctypes.data, None), "typestr": "<V2"}
+
+        p, g = np.ones(5, ml_dtypes.bfloat16), np.full(5, 0.5, ml_dtypes.bfloat16)
+        want = p.copy()
+        gs.AdamW(Tensor(p), lr=0.1, master_weights=True).step(Tensor(g))
+        gs.AdamW(want, lr=0.1, master_weights=True).step(g)
+        same(p.astype("f4"), want.astype("f4"))
+        assert (p != 1).all()
 
 
 def test_a_checkpoint_crosses_from_one_backend_to_the_other(tmp_path):

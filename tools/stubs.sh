@@ -14,6 +14,7 @@ sed -E -i \
   -e 's/^states: dict$/states: dict[str, list[str]]/' \
   -e 's/\bvalues: dict\b/values: dict[str, typing.Any]/' \
   -e 's/: tuple([,)])/: tuple[typing.Any, ...]\1/g' \
+  -e 's/: list([,)])/: list[typing.Any]\1/g' \
   -e 's/typing\.SupportsInt \| typing\.SupportsIndex/typing.SupportsIndex/g' \
   "$out/gradstep/_cpu.pyi"
 

@@ -70,28 +70,39 @@ View read_cupy(py::handle x, const Label& label, Room& room) {
   return v;
 }
 
-py::dtype dtype_of(py::handle x, const py::dict& interface) {
-  if (const py::object own = attribute(x, "dtype"); own && py::isinstance<py::dtype>(own))
-    return py::dtype(own);  // bfloat16 has no type string of its own
-  PyErr_Clear();
-  return py::dtype::from_args(interface["typestr"]);
+Format format_in(py::handle x, const py::dict& interface, const Label& label) {
+  if (!py::isinstance<py::str>(interface["typestr"])) throw py::cast_error("its typestr is no text");
+  const py::object own = attribute(x, "dtype");
+  if (!own) PyErr_Clear();
+  // bfloat16 has no type string of its own
+  if (own && py::isinstance<py::dtype>(own)) return known_format(own.ptr(), x, label);
+  if (own && std::string(py::str(own)) == "torch.bfloat16") return Format::bf16;
+  return known_format(py::dtype::from_args(interface["typestr"]).ptr(), x, label);
 }
 
 py::dict interface_of(py::handle x, const Label& label) {
   const py::object found = attribute(x, "__cuda_array_interface__");
   if (found && py::isinstance<py::dict>(found)) return found;
-  std::string text = label.text() + ": expected a CUDA array, got " + type_name(x);
-  if (!found) {
+  std::string why;
+  if (!found) {  // told before anything else asks Python
     const py::error_already_set error;
-    if (!error.matches(PyExc_AttributeError)) text += std::string(" (") + error.what() + ")";
+    if (!error.matches(PyExc_AttributeError)) why = std::string(" (") + error.what() + ")";
   }
-  throw py::type_error(text);
+  throw py::type_error(label.text() + ": expected a CUDA array, got " + type_name(x) + why);
+}
+
+// Whether all elements can be counted in 64 bits.
+bool countable(const View& v) {
+  std::int64_t bytes = info(v.format).bytes();
+  for (int d = 0; d < v.dims; ++d)
+    if (v.shape[d] < 0 || __builtin_mul_overflow(bytes, std::max<std::int64_t>(v.shape[d], 1), &bytes)) return false;
+  return true;
 }
 
 View read_entries(py::handle x, const py::dict& interface, const Label& label, Room& room) {
   const py::tuple data = interface["data"], shape = interface["shape"];
   View v{};
-  v.format = known_format(dtype_of(x, interface).ptr(), x, label);
+  v.format = format_in(x, interface, label);
   v.data = reinterpret_cast<char*>(PyLong_AsUnsignedLongLong(py::object(data[0]).ptr()));
   if (PyErr_Occurred()) throw py::error_already_set();
   v.writeable = !py::object(data[1]).cast<bool>();
@@ -104,11 +115,11 @@ View read_entries(py::handle x, const py::dict& interface, const Label& label, R
     fill_strides(v, room);
   else if (strides.size() == shape.size())
     fill(strides, room.strides);
-  if ((strided && strides.size() != shape.size()) ||
-      std::any_of(v.shape, v.shape + v.dims, [](auto n) { return n < 0; }))
+  if (PyErr_Occurred()) throw py::error_already_set();
+  if ((strided && strides.size() != shape.size()) || !countable(v))
     throw py::type_error(label.text() + ": expected a CUDA array, got " + type_name(x) +
                          " with a broken shape");
-  if (PyErr_Occurred()) throw py::error_already_set();
+  if (!v.data && v.size()) throw py::cast_error("it has elements and no memory");
   if (interface.contains("stream") && !interface["stream"].is_none())
     producers.push_back(reinterpret_cast<cudaStream_t>(interface["stream"].cast<std::uintptr_t>()));
   return v;
@@ -134,6 +145,7 @@ View read_interface(py::handle x, const Label& label, Room& room) {
     cudaPointerAttributes attributes{};
     check(cudaPointerGetAttributes(&attributes, v.data));
     v.device = attributes.device;
+    if (v.device < 0) throw py::type_error(label.text() + ": expected memory of a CUDA device, got some of none");
   }
   return v;
 }

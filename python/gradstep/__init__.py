@@ -18,6 +18,7 @@ from gradstep.config import Config, show_config
 from gradstep.footprint import memory
 from gradstep.group import Group
 from gradstep.health import ArrayHealth, Health
+from gradstep.lbfgs import LBFGS
 from gradstep.loss_scaler import LossScaler
 from gradstep.optimizer import Optimizer
 from gradstep.rules import NAG, SGD, Adagrad, Adam, AdamW, GradientDescent, Momentum
@@ -28,6 +29,7 @@ __version__: str = _cpu.version
 
 __all__ = [
     "EMA",
+    "LBFGS",
     "NAG",
     "SGD",
     "Adagrad",

@@ -48,7 +48,7 @@ class Vectors:
     """
     def __init__(self, device: typing.SupportsIndex = 0) -> None:
         ...
-    def run(self, combinations: list, products: list, largest: typing.Any = None) -> tuple[list[float], float]:
+    def run(self, combinations: list[typing.Any], products: list[typing.Any], largest: typing.Any = None, scalar: typing.Any = 0.0) -> tuple[list[float], float, float]:
         """
         Linear combinations in order, then products, in one pass over memory.
         """
@@ -58,11 +58,13 @@ class Lbfgs:
     """
     def __init__(self, x: typing.Any, trial: typing.Any, gradient: typing.Any, rows: typing.Any, maxcor: typing.SupportsIndex, maxls: typing.SupportsIndex) -> None:
         ...
-    def advance(self) -> None:
+    def advance(self) -> bool:
         ...
     def begin(self, f: typing.Any, g: typing.Any) -> None:
         ...
     def forget(self) -> None:
+        ...
+    def set_trial(self, trial: typing.Any) -> None:
         ...
     def settle(self) -> None:
         ...
@@ -70,6 +72,12 @@ class Lbfgs:
         ...
     @property
     def f(self) -> float:
+        ...
+    @property
+    def history(self) -> tuple[list[int], list[float], list[float], list[float], bool]:
+        ...
+    @history.setter
+    def history(self, arg1: tuple[collections.abc.Sequence[typing.SupportsIndex], collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], collections.abc.Sequence[typing.SupportsFloat | typing.SupportsIndex], bool]) -> None:
         ...
     @property
     def largest(self) -> float:
@@ -98,6 +106,10 @@ def isas_built() -> list[str]:
 def isas_supported() -> list[str]:
     """
     Those of them that this processor has.
+    """
+def lbfgs_within(lower: typing.Any, upper: typing.Any, x: typing.Any, trial: typing.Any, gradient: typing.Any, rows: typing.Any, maxcor: typing.SupportsIndex, maxls: typing.SupportsIndex) -> Lbfgs:
+    """
+    An Lbfgs of float64 vectors that keeps x within bounds.
     """
 def num_threads() -> int:
     """

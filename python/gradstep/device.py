@@ -19,14 +19,22 @@ def view(array: Array) -> Array:
     if isinstance(array, cupy.ndarray):
         return array
     interface = array.__cuda_array_interface__
-    shape, strides = interface["shape"], interface.get("strides")
-    own = getattr(array, "dtype", None)
-    dtype = own if isinstance(own, np.dtype) else np.dtype(interface["typestr"])
+    shape, strides = tuple(map(int, interface["shape"])), interface.get("strides")
+    dtype = _dtype_of(array, interface)
     address = interface["data"][0]
     strides = dense_strides(shape, None, dtype.itemsize) if strides is None else strides
     reach = dtype.itemsize + sum(max(0, (n - 1) * s) for n, s in zip(shape, strides, strict=True))
     memory = cupy.cuda.UnownedMemory(address, reach, array, _cuda.device_of(address) if address else 0)
     return cupy.ndarray(shape, dtype, cupy.cuda.MemoryPointer(memory, 0), strides)
+
+
+def _dtype_of(array: Array, interface: dict[str, Any]) -> np.dtype[Any]:
+    own = getattr(array, "dtype", None)
+    if str(own) == "torch.bfloat16":
+        import ml_dtypes
+
+        own = np.dtype(ml_dtypes.bfloat16)
+    return own if isinstance(own, np.dtype) else np.dtype(interface["typestr"])
 
 
 def current_stream(device: int) -> int:

@@ -57,11 +57,11 @@ def load(opt: Optimizer, path: str | os.PathLike[str]) -> None:
         If it does not fit, naming the file. Nothing was changed.
     """
     facts, arrays = checkpoint.read(path)
-    count = len(opt._arrays)
+    size = len(opt._arrays)
     names = dict.fromkeys(name.partition("/")[0] for name in arrays)
-    state = {name: tuple(arrays.get(f"{name}/{i}") for i in range(count)) for name in names}
+    state = {name: tuple(arrays.get(f"{name}/{i}") for i in range(size)) for name in names}
     for name in opt._memory():  # one of which no array is kept
-        state.setdefault(name, (None,) * count)
+        state.setdefault(name, (None,) * size)
     try:
         if sum(a is not None for flat in state.values() for a in flat) != len(arrays):
             raise ValueError("expected the states of these parameters, got others")
@@ -108,12 +108,12 @@ def _restore(opt: Optimizer, facts: Mapping[str, Any], state: Mapping[str, tuple
         raise ValueError(f"version: expected {VERSION}, got {facts.get('version')!r}")
     if facts.get("rule") != mine["rule"]:
         raise ValueError(f"rule: expected {mine['rule']}, got {facts.get('rule')!r}")
-    _check_params(mine["params"], facts.get("params"))
-    steps, skipped = (_count(name, facts.get(name)) for name in ("steps", "skipped"))
+    check_params(mine["params"], facts.get("params"))
+    steps, skipped = (count(name, facts.get(name)) for name in ("steps", "skipped"))
     counts = facts.get("counts")
     if not isinstance(counts, list) or len(counts) != len(mine["counts"]):
         raise ValueError(f"counts: expected {len(mine['counts'])} numbers, got {counts!r}")
-    counts = [_count(f"counts[{i}]", n) for i, n in enumerate(counts)]
+    counts = [count(f"counts[{i}]", n) for i, n in enumerate(counts)]
     groups = facts.get("groups")
     if not isinstance(groups, list) or len(groups) != len(mine["groups"]):
         raise ValueError(f"groups: expected {len(mine['groups'])}, got {groups!r}")
@@ -129,7 +129,8 @@ def _restore(opt: Optimizer, facts: Mapping[str, Any], state: Mapping[str, tuple
     opt._plan.set_counts(steps, skipped, counts)
 
 
-def _check_params(mine: list[Any], saved: Any) -> None:
+def check_params(mine: list[Any], saved: Any) -> None:
+    """Refuse what is said of parameters, unless it fits those that are here."""
     if not isinstance(saved, list) or len(saved) != len(mine):
         found = len(saved) if isinstance(saved, list) else repr(saved)
         raise ValueError(f"params: expected {len(mine)} arrays, got {found}")
@@ -149,7 +150,8 @@ def _told(there: Any) -> str:
     return repr(there)
 
 
-def _count(name: str, value: Any) -> int:
+def count(name: str, value: Any) -> int:
+    """Return a count that was saved."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 62:
         raise ValueError(f"{name}: expected a count, got {value!r}")
     return value
@@ -183,8 +185,8 @@ def _check_state(
     if set(state) != set(memory):
         raise ValueError(f"state: expected {', '.join(memory) or 'none'}, got {', '.join(map(str, state)) or 'none'}")
     for name, arrays in memory.items():
-        for array, new, label, count in zip(arrays, state[name], labels, counts, strict=True):
-            if new is None and not count and name != "master":
+        for array, new, label, updates in zip(arrays, state[name], labels, counts, strict=True):
+            if new is None and not updates and name != "master":
                 continue  # not stepped yet
             if (array is None) != (new is None):
                 raise ValueError(f"state[{name!r}]{label}: expected {'none' if array is None else 'an array'}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from gradstep import _cpu
 from gradstep.containers import Array
 from gradstep.solve.box import Box
-from gradstep.solve.objective import Objective
+from gradstep.solve.objective import Objective, plain
 from gradstep.solve.search import STUCK, Search
 from gradstep.solve.vectors import Space
 
@@ -66,7 +67,7 @@ class Boxed:
         objective = self.objective
         objective.space.from_host(objective.trial, self.trial)
         f, g = objective.evaluate()
-        return objective._float(f), np.ascontiguousarray(objective.space.to_host(g), np.float64)
+        return plain(f, "fun"), np.ascontiguousarray(objective.space.to_host(g), np.float64)
 
     def point(self) -> tuple[Array, Array]:
         """Return x and the gradient, as vectors of the user's device."""
@@ -95,25 +96,40 @@ def minimize(objective: Objective, search: Search, *, maxcor: int, maxls: int, b
         As `gradstep.minimize` returns it.
     """
     form = Free(objective, maxcor, maxls) if box is None else Boxed(objective, maxcor, maxls, box)
+    run(form, search, lambda: objective.space.copy(objective.space.shaped(form.point()[0])))
+    return search.result(*form.point())
+
+
+def run(form: Any, search: Search, x: Callable[[], Array]) -> None:
+    """Evaluate and move until the search is over.
+
+    Parameters
+    ----------
+    form : Free or Boxed
+        Has the native method, `native`, and what evaluates at its trial, `evaluate`.
+    search : Search
+        Decides when it is over.
+    x : callable
+        Returns a copy of the point.
+    """
     native = form.native
     native.begin(*form.evaluate())
 
-    def x() -> Array:
+    def settled() -> Array:
         native.settle()
-        return objective.space.copy(objective.space.shaped(form.point()[0]))
+        return x()
 
     over = search.begin(native.f, native.largest) or not _advance(native, search)
     while not over and not search.spent():
         task = native.tell(*form.evaluate())
         if task == MOVED:
-            over = search.moved(native.f, native.largest, native.step_norm, x)
+            over = search.moved(native.f, native.largest, native.step_norm, settled)
         elif task == FAILED:
             over = not native.pairs and search.end(STUCK, "the line search found no better point: is jac right?")
             native.forget()
         if task != TRIAL and not over:
             over = not _advance(native, search)
     native.settle()
-    return search.result(*form.point())
 
 
 def _advance(native: Any, search: Search) -> bool:

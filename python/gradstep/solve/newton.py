@@ -52,9 +52,7 @@ def minimize(objective: Objective, search: Search, *, hessian: Hessian) -> Any:
         if step == 0:
             over = search.status != STUCK or search.end(STUCK, "no step along the direction lowers fun: is jac right?")
         else:
-            over = search.moved(
-                point.f, point.largest, step * math.sqrt(square), lambda: space.copy(space.shaped(x))
-            )
+            over = search.moved(point.f, point.largest, step * math.sqrt(square), lambda: space.copy(space.shaped(x)))
     return search.result(x, jac, nhev=hessian.nhev)
 
 
@@ -80,9 +78,7 @@ class Point:
         _, self.largest, self.f = verbs.run([(self.jac, [(1.0, g)])], [], self.jac, f)
 
 
-def backtrack(
-    objective: Objective, search: Search, point: Point, x: Array, direction: Array, slope: float
-) -> float:
+def backtrack(objective: Objective, search: Search, point: Point, x: Array, direction: Array, slope: float) -> float:
     """Halve the step from 1 on until the function falls enough, and take it; return the step, or 0 if there is none.
 
     Parameters

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gradstep.containers import Array, is_cuda
+from gradstep.solve.box import Box
 from gradstep.solve.vectors import Space
 
 
@@ -26,7 +27,7 @@ class Objective:
         That of `x0`.
     eps : float, optional
         The step of finite differences.
-    bounds : tuple of arrays, optional
+    bounds : Box, optional
         Within which finite differences keep.
     """
 
@@ -37,7 +38,7 @@ class Objective:
         jac: Any,
         space: Space,
         eps: float | None = None,
-        bounds: tuple[Array, Array] | None = None,
+        bounds: Box | None = None,
     ) -> None:
         if not callable(fun):
             raise TypeError(f"fun: expected a callable, got {type(fun).__name__}")
@@ -72,7 +73,7 @@ class Objective:
         if self.jac is True:
             return float(self.evaluate()[0])
         self.nfev += 1
-        return float(self._number(self.fun(self.space.shaped(self.trial), *self.args)))
+        return plain(self.fun(self.space.shaped(self.trial), *self.args), "fun")
 
     def _both(self) -> tuple[Any, Array]:
         x = self.space.shaped(self.trial)
@@ -82,29 +83,15 @@ class Objective:
             if not isinstance(found, Sequence) or len(found) != 2:
                 raise TypeError(f"fun: expected to return the value and the gradient, got {_kind(found)}")
             self.njev += 1
-            return self._number(found[0]), self._vector(found[1])
-        f = self._number(self.fun(x, *self.args))
+            return self._value_of(found[0]), self._vector(found[1])
+        f = self._value_of(self.fun(x, *self.args))
         if callable(self.jac):
             self.njev += 1
             return f, self._vector(self.jac(x, *self.args))
         return f, self._differences(f)
 
-    def _number(self, f: Any) -> Any:
-        if type(f) is float or type(f) is np.float64:
-            return f
-        if is_cuda(f) and self.space.on_device and f.size == 1 and f.dtype in (np.float32, np.float64):
-            return f
-        return self._float(f)
-
-    def _float(self, f: Any) -> float:
-        if is_cuda(f):
-            from gradstep import device
-
-            f = device.to_host(f)
-        found = np.asarray(f)
-        if found.size != 1 or found.dtype.kind not in "fiub":
-            raise TypeError(f"fun: expected to return a number, got {_kind(f)}")
-        return float(found.reshape(()))
+    def _value_of(self, f: Any) -> Any:
+        return number(f, self.space, "fun")
 
     def _vector(self, g: Any) -> Array:
         """Return a gradient as a vector, which may be the user's own memory."""
@@ -137,11 +124,11 @@ class Objective:
             self.nfev += 1
             made = space.vector()
             space.from_host(made, values)
-            return self._float(self.fun(space.shaped(made), *self.args))
+            return plain(self.fun(space.shaped(made), *self.args), "fun")
 
         steps = np.full(space.n, self.eps, space.dtype)
         if self.bounds is not None:
-            steps[x + self.eps > self.bounds[1]] *= -1
+            steps[x + self.eps > self.bounds.upper] *= -1
         with np.errstate(invalid="ignore"):
             g = approx_fprime(x, at, steps).astype(space.dtype)
         self.nfev -= 1  # the first is of `x` itself, and its value is known
@@ -150,6 +137,27 @@ class Objective:
         made = space.vector()
         space.from_host(made, g)
         return made
+
+
+def number(f: Any, space: Space, origin: str) -> Any:
+    """Return a value as a float, or as it is where it lies on the device of a space."""
+    if type(f) is float or type(f) is np.float64:
+        return f
+    if space.on_device and is_cuda(f) and f.size == 1 and f.dtype in (np.float32, np.float64):
+        return f
+    return plain(f, origin)
+
+
+def plain(f: Any, origin: str) -> float:
+    """Return a value as a float; a device is waited for."""
+    if is_cuda(f):
+        from gradstep import device
+
+        f = device.to_host(f)
+    found = np.asarray(f)
+    if found.size != 1 or found.dtype.kind not in "fiub":
+        raise TypeError(f"{origin}: expected to return a number, got {_kind(f)}")
+    return float(found.reshape(()))
 
 
 def _kind(x: Any) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 import math
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gradstep.containers import Array
-from gradstep.solve.objective import Objective
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
@@ -24,28 +24,32 @@ class Search:
     Parameters
     ----------
     objective : Objective
-        What is minimised.
+        What is minimised, or whatever else counts its evaluations in `nfev`.
     callback : callable, optional
         Called after each iteration, in either of SciPy's forms.
-    gtol, ftol, xtol : float
-        Limits of the greatest magnitude in the gradient, of the relative change of the function, of the step.
-    maxiter, maxfun : int
-        Limits of iterations and of evaluations.
+    gtol, ftol : float
+        Limits of the greatest magnitude in the gradient, and of the relative change of the function.
+    maxiter : int
+        Limit of iterations.
+    xtol : float
+        Limit of the norm of a step.
+    maxfun : int
+        Limit of evaluations.
     history : bool
         Whether the course is kept.
     """
 
     def __init__(
         self,
-        objective: Objective,
+        objective: Any,
         callback: Callable[..., Any] | None,
         *,
         gtol: float,
         ftol: float,
-        xtol: float,
         maxiter: int,
-        maxfun: int,
-        history: bool,
+        xtol: float = 0.0,
+        maxfun: int = sys.maxsize,
+        history: bool = False,
     ) -> None:
         self.objective, self.callback = objective, callback
         self._asks_for_result = callback is not None and _takes_result(callback)

@@ -1,0 +1,350 @@
+"""L-BFGS for training loops: parameters in containers, several iterations a step."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from gradstep import checkpoint, state_dict
+from gradstep.backend import checked
+from gradstep.containers import Array, Container, Forest, is_cuda
+from gradstep.hyperparameters import NON_NEGATIVE, check_float
+from gradstep.locks import Locked
+from gradstep.overlap import refuse_overlap
+from gradstep.schedules import COUNT
+from gradstep.solve import lbfgs
+from gradstep.solve.minimize import MOST_PAIRS
+from gradstep.solve.objective import number
+from gradstep.solve.search import Search
+from gradstep.solve.vectors import Space
+from gradstep.states import to_host
+
+VERSION = 1
+NAMES = ("directions", "changes")
+
+
+class LBFGS(Locked):
+    r"""L-BFGS on the arrays of a model, for a loss that is the same function throughout a step.
+
+    Each `step` makes up to `maxiter` iterations of :math:`\theta \mathrel{+}= \alpha d` with
+    :math:`d = -H g`, where :math:`H` is estimated from the last `maxcor` pairs of steps and changes of the gradient
+    [1]_, and :math:`\alpha` satisfies the strong Wolfe conditions. The pairs are kept from one step to the next.
+
+    Parameters
+    ----------
+    params : array, sequence of arrays or mapping of arrays
+        Updated in place: all float64 (or complex128), or none. 16-bit arrays are rounded to their format at each
+        evaluation.
+    maxiter : int, default 20
+        Most iterations of a step.
+    maxcor : int, default 10
+        Pairs that are remembered: two vectors each, as large as all parameters.
+    maxls : int, default 20
+        Most evaluations of a line search.
+    gtol, ftol : float, default 1e-5 and 2.2e-9
+        A step ends early where no component of the gradient is greater than `gtol`, or the relative change of the
+        loss in an iteration at most `ftol`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong type or out of range. Nothing was changed.
+
+    References
+    ----------
+    .. [1] D. C. Liu and J. Nocedal, "On the limited memory BFGS method for large scale optimization",
+       Mathematical Programming 45 (1989), 503-528.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import gradstep as gs
+    >>> params = {"a": np.array([5.0, -3.0]), "b": np.array(2.0)}
+    >>> def loss_and_grads(p):
+    ...     loss = 3 * np.sum(p["a"] ** 2) + (p["b"] - 1) ** 2
+    ...     return loss, {"a": 6 * p["a"], "b": 2 * (p["b"] - 1)}
+    >>> opt = gs.LBFGS(params)
+    >>> loss = opt.step(loss_and_grads)
+    >>> opt.converged, bool(loss < 1e-6), round(float(params["b"]), 4)
+    (True, True, 1.0)
+    """
+
+    def __init__(
+        self,
+        params: Container,
+        *,
+        maxiter: int = 20,
+        maxcor: int = 10,
+        maxls: int = 20,
+        gtol: float = 1e-5,
+        ftol: float = 1e7 * sys.float_info.epsilon,
+    ) -> None:
+        super().__init__()
+        counts = {"maxiter": maxiter, "maxcor": maxcor, "maxls": maxls}
+        self.maxiter, self.maxcor, self.maxls = (COUNT(name, value) for name, value in counts.items())
+        self.gtol, self.ftol = check_float("gtol", NON_NEGATIVE, gtol), check_float("ftol", NON_NEGATIVE, ftol)
+        if self.maxcor > MOST_PAIRS:
+            raise ValueError(f"maxcor: expected at most {MOST_PAIRS}, got {maxcor}")
+        self._forest = Forest([params], False)
+        labels = self._forest.labels
+        _, self._arrays = checked(self._forest.arrays([params]), labels)
+        refuse_overlap(self._arrays, [f"params{label}" for label in labels], "")
+        self._params = params
+        dtype = self._common_dtype()
+        self._reals = [a.size * (2 if a.dtype.kind == "c" else 1) for a in self._arrays]
+        space = Space(_empty_like(self._arrays[0], dtype, sum(self._reals)))
+        self._space = space
+        self._x, self._trial, self._told, self._gradient = (space.vector() for _ in range(4))
+        self._rows = space.rows(2 * (self.maxcor + 1))
+        self.native = space.backend.Lbfgs(self._x, self._trial, self._gradient, self._rows, self.maxcor, self.maxls)
+        self._gather_x, self._gather_trial, self._gather_told = (
+            self._copier(self._parts(vector), what)
+            for vector, what in ((self._x, "params"), (self._trial, "params"), (self._told, "grads"))
+        )
+        self._scatter = self._copier(self._arrays, "trial")
+        self.nfev, self._steps, self._last = 0, 0, (math.nan, False, "")
+
+    def step(self, loss_and_grads: Callable[[Container], tuple[Any, Container]]) -> float:
+        """Make up to `maxiter` iterations on one function.
+
+        Parameters
+        ----------
+        loss_and_grads : callable
+            ``loss_and_grads(params)`` returns the loss and the gradients, in a container as `params`, with the
+            parameters as they are then: they hold each point that is tried. It is called at least once.
+
+        Returns
+        -------
+        float
+            The loss where the parameters were left.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If what it returns is not of the right type or shape. Whatever it raises, the parameters are left at the
+            last point that an iteration ended at.
+        """
+        if not callable(loss_and_grads):
+            raise TypeError(f"loss_and_grads: expected a callable, got {type(loss_and_grads).__name__}")
+        with self._lock:
+            checked(self._arrays, self._forest.labels)  # none may have become read-only
+            self._gather_x.step(self._arrays)
+            self._gather_trial.step(self._arrays)
+            self._loss_and_grads = loss_and_grads
+            search = Search(self, None, gtol=self.gtol, ftol=self.ftol, maxiter=self.maxiter)
+            try:
+                lbfgs.run(self, search, lambda: self._x)
+            finally:
+                self.native.settle()
+                self._scatter.step(self._parts(self._x))
+                self._steps += search.nit
+            self._last = search.f, search.status == 0, search.message
+            return search.f
+
+    def evaluate(self) -> tuple[Any, Array]:
+        """Evaluate at the trial; for the native method.
+
+        Returns
+        -------
+        tuple
+            The loss, and the gradients as one vector.
+        """
+        self._scatter.step(self._parts(self._trial))
+        self.nfev += 1
+        found = self._loss_and_grads(self._params)
+        if not isinstance(found, (tuple, list)) or len(found) != 2:
+            raise TypeError(f"loss_and_grads: expected to return the loss and gradients, got {type(found).__name__}")
+        loss = number(found[0], self._space, "loss_and_grads")
+        self._gather_told.step(self._forest.flatten(found[1], "grads"))
+        return loss, self._told
+
+    @property
+    def steps(self) -> int:
+        """Number of iterations made."""
+        return self._steps
+
+    @property
+    def loss(self) -> float:
+        """The loss where the last step ended; NaN before any."""
+        return self._last[0]
+
+    @property
+    def converged(self) -> bool:
+        """Whether the last step ended because the loss has converged."""
+        return self._last[1]
+
+    @property
+    def message(self) -> str:
+        """Why the last step ended."""
+        return self._last[2]
+
+    @property
+    def state(self) -> Mapping[str, Container]:
+        """The history: "directions" and "changes" of the gradient, arrays with a leading axis over the slots."""
+        return MappingProxyType(dict(zip(NAMES, map(self._forest.unflatten, self._sides()), strict=True)))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that the history takes."""
+        return int(self._rows.size) * int(self._rows.itemsize)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return copies of the history and of what belongs to it, as dicts and arrays.
+
+        Returns
+        -------
+        dict
+            "state" holds arrays in containers as `params`.
+        """
+        with self._lock:
+            sides = ([to_host(a) for a in side] for side in self._sides())
+            return {**self._facts(), "state": dict(zip(NAMES, map(self._forest.unflatten, sides), strict=True))}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Copy what `state_dict` gave into this optimizer.
+
+        Parameters
+        ----------
+        saved : mapping
+            Of an optimizer with the same `maxcor`, and parameters of the same names, shapes and dtypes.
+
+        Raises
+        ------
+        ValueError
+            If it is of another one, or damaged. Nothing was changed.
+        """
+        with self._lock:
+            if not isinstance(saved, Mapping) or not isinstance(saved.get("state"), Mapping):
+                raise ValueError("saved: expected what state_dict() gave")
+            try:
+                state = [self._forest.flatten(saved["state"].get(name), f"saved['state'][{name!r}]") for name in NAMES]
+            except TypeError as error:
+                raise ValueError(str(error)) from None
+            self._restore(saved, state)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the history to one ``.npz`` file; a crash at any point leaves the old file or the new one whole.
+
+        Parameters
+        ----------
+        path : path-like
+            Name of the file.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written.
+        """
+        with self._lock:
+            arrays = {
+                f"{name}/{i}": np.ascontiguousarray(to_host(a))
+                for name, side in zip(NAMES, self._sides(), strict=True)
+                for i, a in enumerate(side)
+            }
+            checkpoint.write(path, self._facts(), arrays)
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Read what `save` wrote, as `load_state_dict`.
+
+        Parameters
+        ----------
+        path : path-like
+            Name of the file.
+
+        Raises
+        ------
+        OSError
+            If it cannot be read.
+        ValueError
+            If it is damaged, or no checkpoint of such an optimizer. Nothing was changed.
+        """
+        with self._lock:
+            facts, arrays = checkpoint.read(path)
+            count = len(self._arrays)
+            try:
+                if len(arrays) != 2 * count:
+                    raise ValueError("expected the history of these parameters, got another")
+                self._restore(facts, [tuple(arrays.get(f"{name}/{i}") for i in range(count)) for name in NAMES])
+            except ValueError as error:
+                raise ValueError(f"{os.fspath(path)}: {error}") from None
+
+    def __repr__(self) -> str:
+        return f"LBFGS({len(self._arrays)} arrays, maxiter={self.maxiter!r}, maxcor={self.maxcor!r})"
+
+    def __reduce__(self) -> str:
+        raise TypeError("LBFGS: an optimizer holds references to its parameters, and no copy of it would")
+
+    def _common_dtype(self) -> np.dtype[Any]:
+        doubles = {a.dtype.name in ("float64", "complex128") for a in self._arrays}
+        if len(doubles) > 1:
+            raise TypeError("params: expected all of them in double precision, or none")
+        return np.dtype(np.float64 if doubles.pop() else np.float32)
+
+    def _parts(self, vector: Array) -> tuple[Array, ...]:
+        """Return views of a vector, or of rows of vectors, one in the shape of each parameter."""
+        parts, at = [], 0
+        for a, n in zip(self._arrays, self._reals, strict=True):
+            part = vector[..., at : at + n]
+            if a.dtype.kind == "c":
+                part = part.view(np.dtype(f"c{2 * self._space.dtype.itemsize}"))
+            parts.append(part.reshape((*vector.shape[:-1], *a.shape)))
+            at += n
+        return tuple(parts)
+
+    def _sides(self) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+        slots = self.maxcor + 1
+        return self._parts(self._rows[:slots]), self._parts(self._rows[slots:])
+
+    def _copier(self, targets: tuple[Array, ...], source: str) -> Any:
+        n = len(targets)
+        labels = list(self._forest.labels)
+        plan = self._space.backend.Plan("copy", targets, (), (None,) * n, [0] * n, tuple(labels), ["to", source])
+        plan.set_hypers(0, {"weight_decay": 0.0, "maximize": False})
+        return plan
+
+    def _facts(self) -> dict[str, Any]:
+        pairs, lengths, sy, yy, first = self.native.history
+        params = [[at, str(a.dtype), list(a.shape)] for a, at in zip(self._arrays, self._forest.labels, strict=True)]
+        history = {"pairs": pairs, "lengths": lengths, "sy": sy, "yy": yy, "first": first}
+        return {"version": VERSION, "rule": "lbfgs", "params": params, "steps": self._steps, "history": history}
+
+    def _restore(self, facts: Mapping[str, Any], state: list[tuple[Any, ...]]) -> None:
+        mine = self._facts()
+        for name in ("version", "rule"):
+            if facts.get(name) != mine[name]:
+                raise ValueError(f"{name}: expected {mine[name]}, got {facts.get(name)!r}")
+        state_dict.check_params(mine["params"], facts.get("params"))
+        steps = state_dict.count("steps", facts.get("steps"))
+        for name, side, saved in zip(NAMES, self._sides(), state, strict=True):
+            for here, there, label in zip(side, saved, self._forest.labels, strict=True):
+                if (getattr(there, "dtype", None), getattr(there, "shape", None)) != (here.dtype, here.shape):
+                    raise ValueError(f"state[{name!r}]{label}: expected {here.dtype} of shape {here.shape}")
+        history = facts.get("history")
+        if not isinstance(history, Mapping) or set(history) != set(mine["history"]):
+            raise ValueError(f"history: expected {', '.join(mine['history'])}, got {history!r:.200}")
+        try:
+            self.native.history = tuple(history[name] for name in mine["history"])
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"history: {error}") from None
+        slots, n = self.maxcor + 1, self._space.n
+        values = np.empty((2, slots, n), self._space.dtype)
+        for side, saved in zip(values, state, strict=True):
+            for part, there in zip(self._parts(side), saved, strict=True):
+                part[...] = to_host(there) if is_cuda(there) else there
+        for row, value in zip(self._rows, values.reshape(2 * slots, n), strict=True):
+            self._space.from_host(row, value)
+        self._steps = steps
+
+
+def _empty_like(array: Array, dtype: np.dtype[Any], n: int) -> Array:
+    if not is_cuda(array):
+        return np.empty(n, dtype)
+    from gradstep import device
+
+    return device.empty((n,), dtype, array.data.device_id)
