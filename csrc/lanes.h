@@ -80,25 +80,32 @@ void add_product(Lanes& sum, Lanes a, Lanes b) {
   sum += a * b;
 }
 
-// The dot products of K vectors with another, which is read once; each the `lane_sum` of its terms. Memory
-// delivers two vectors faster than one: `next` is what will be wanted then.
-template <int K, class T>
-void lane_dots(std::int64_t n, const T* const (&left)[K], const T* right, const T* next, double (&out)[K]) {
-  Lanes sums[K][vectors] = {};
+// The dot products of K vectors on the left with R on the right, each the `lane_sum` of its terms. `next` are those on
+// the right that will be wanted then: memory delivers while this computes.
+template <int K, int R, class T>
+void lane_dots(std::int64_t n, const T* const (&left)[K], const T* const (&right)[R], const T* const (&next)[R],
+               double (&out)[K][R]) {
+  Lanes sums[K][R][vectors] = {};
   std::int64_t i = 0;
   for (; i + lanes <= n; i += lanes) {
-    for (std::size_t line = 0; line < lanes * sizeof(T); line += 64)
-      __builtin_prefetch(reinterpret_cast<const char*>(next + i) + line);
+    for (int r = 0; r < R; ++r)
+      for (std::size_t line = 0; line < lanes * sizeof(T); line += 64)
+        __builtin_prefetch(reinterpret_cast<const char*>(next[r] + i) + line, 0, 2);
 #pragma GCC unroll 8
     for (int j = 0; j < vectors; ++j) {
-      const Lanes r = lanes_at(right + i + j * vector_lanes);
+      const std::int64_t at = i + j * vector_lanes;
 #pragma GCC unroll 4
-      for (int k = 0; k < K; ++k) add_product<T>(sums[k][j], lanes_at(left[k] + i + j * vector_lanes), r);
+      for (int k = 0; k < K; ++k) {
+        const Lanes l = lanes_at(left[k] + at);
+#pragma GCC unroll 4
+        for (int r = 0; r < R; ++r) add_product<T>(sums[k][r][j], l, lanes_at(right[r] + at));
+      }
     }
   }
   for (int k = 0; k < K; ++k)
-    out[k] =
-        sum_of_lanes(sums[k], i, n, [&](std::int64_t at) { return double(left[k][at]) * double(right[at]); });
+    for (int r = 0; r < R; ++r)
+      out[k][r] = sum_of_lanes(sums[k][r], i, n,
+                               [&](std::int64_t at) { return double(left[k][at]) * double(right[r][at]); });
 }
 
 }  // namespace

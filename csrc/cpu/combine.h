@@ -48,18 +48,34 @@ void combine(const Combination& combination, int64_t at, int64_t n) {
   }
 }
 
+// How many vectors on the right are read at once: memory delivers two faster than one, and sums of more fit into
+// no fewer registers.
+inline constexpr int right_together = vector_lanes == 8 ? 2 : 1;
+
+template <int K, int R, class T>
+void dot_rows(const T* const (&left)[K], const Products& products, int64_t r, int64_t at, int64_t n,
+              double* sums, int64_t stride) {
+  const auto count = int64_t(products.right.size());
+  const auto row = [&](int64_t i) { return static_cast<const T*>(products.right[i]) + at; };
+  const T *right[R], *next[R];
+  for (int k = 0; k < R; ++k)
+    right[k] = row(r + k), next[k] = r + R + k < count ? row(r + R + k) : row(r + R + k - count) + n;
+  double found[K][R];
+  lane_dots(n, left, right, next, found);
+  for (int k = 0; k < K; ++k)
+    for (int j = 0; j < R; ++j) sums[(k * count + r + j) * stride] = found[k][j];
+}
+
 // `sums`: of each product a row, `stride` apart.
 template <int K, class T>
 void dot_tile(const Products& products, int64_t at, int64_t n, double* sums, int64_t stride) {
   const T* left[K];
   for (int k = 0; k < K; ++k) left[k] = static_cast<const T*>(products.left[k]) + at;
   const auto count = int64_t(products.right.size());
-  const auto right = [&](int64_t r) { return static_cast<const T*>(products.right[r]) + at; };
-  for (int64_t r = 0; r < count; ++r) {
-    double found[K];
-    lane_dots(n, left, right(r), r + 1 < count ? right(r + 1) : right(0) + n, found);
-    for (int k = 0; k < K; ++k) sums[(k * count + r) * stride] = found[k];
-  }
+  int64_t r = 0;
+  for (; r + right_together <= count; r += right_together)
+    dot_rows<K, right_together>(left, products, r, at, n, sums, stride);
+  for (; r < count; ++r) dot_rows<K, 1>(left, products, r, at, n, sums, stride);
 }
 
 template <class T>
