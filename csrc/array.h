@@ -41,8 +41,8 @@ void* current_stream(int device);
 void wait_for_producers(int device);
 void forget_producers();
 
-// Not gil_scoped_release: a daemon thread is ended here when the interpreter exits, by unwinding, and that must
-// not begin in a destructor.
+// Not gil_scoped_release: a daemon thread is ended here when the interpreter exits, by unwinding, and that
+// must not begin in a destructor.
 template <class Work>
 void without_gil(const Work& work) {
   std::exception_ptr error;

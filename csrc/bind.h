@@ -53,7 +53,8 @@ inline void bind_plan(py::module_& m) {
       .def_property_readonly("steps", [](const Plan& plan) { return tally_of(plan).steps; })
       .def_property_readonly("skipped", [](const Plan& plan) { return tally_of(plan).skipped; })
       .def_property_readonly("grad_norm", [](const Plan& plan) { return tally_of(plan).grad_norm; })
-      .def_property_readonly("counts", [](const Plan& plan) { return waited([&] { return plan.engine().counts(); }); })
+      .def_property_readonly("counts",
+                             [](const Plan& plan) { return waited([&] { return plan.engine().counts(); }); })
       .def_property_readonly("calls", &Plan::calls);
 }
 

@@ -92,9 +92,10 @@ inline auto run_pass(Vectors& vectors, const py::list& combinations, const py::l
   return std::tuple(std::vector<double>(found.dots.begin(), found.dots.end()), found.largest, found.scalar);
 }
 
-// What a history is beside vectors, for checkpoints: the slots of its pairs, of each slot the length of its step, and
-// the products; and whether a step was taken at all.
-using HistoryFacts = std::tuple<std::vector<int>, std::vector<double>, std::vector<double>, std::vector<double>, bool>;
+// What a history is beside vectors, for checkpoints: the slots of its pairs, of each slot the length of its
+// step, and the products; and whether a step was taken at all.
+using HistoryFacts =
+    std::tuple<std::vector<int>, std::vector<double>, std::vector<double>, std::vector<double>, bool>;
 
 inline HistoryFacts facts_of(Lbfgs& method) {
   History& h = method.history();

@@ -30,10 +30,11 @@ int History::free_slot() const {
   return slot;
 }
 
-void History::push(int slot) {
-  pairs_.push_back(slot);
-  if (int(pairs_.size()) > capacity_) pairs_.erase(pairs_.begin());
+void History::make_room() {
+  if (int(pairs_.size()) == capacity_) pairs_.erase(pairs_.begin());
 }
+
+void History::push(int slot) { pairs_.push_back(slot); }
 
 Lbfgs::Lbfgs(const Place& place, int capacity, int max_line_search, std::unique_ptr<Region> region)
     : place_(place),
@@ -85,6 +86,7 @@ void Lbfgs::measure(Scalar f, const void* g, void* stream) {
 // The change of the gradient; its products, those of the gradient and, where a region needs them, those of
 // the direction, with all pairs.
 void Lbfgs::measure_all(Scalar f, const void* g, void* stream) {
+  history_.make_room();
   const Term terms[] = {{1, g}, {-1, place_.gradient}};
   const Combination change_of_g{change(slot_), terms};
   const void *const left[] = {change(slot_), g, direction(slot_)}, *const d[] = {direction(slot_)};

@@ -24,6 +24,7 @@ class History {
   const std::vector<int>& pairs() const { return pairs_; }  // the oldest first
   int free_slot() const;
   void push(int slot);
+  void make_room();  // the oldest pair goes if there is none
   void clear() { pairs_.clear(); }
 
   double& length(int slot) { return length_[slot]; }

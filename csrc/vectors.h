@@ -13,7 +13,8 @@ struct Term {
   const void* vector;
 };
 
-// The sum of its terms in the order given, in double, rounded once. The result may be one of the vectors.
+// The sum of its terms in the order given, each operation rounded to the vectors' type. The result may be one
+// of the vectors.
 struct Combination {
   void* out;
   std::span<const Term> terms;  // one at least
@@ -46,6 +47,12 @@ struct Pass {
     std::int64_t count = 0;
     for (const Products& p : products) count += std::int64_t(p.left.size() * p.right.size());
     return count;
+  }
+  std::int64_t streams() const {  // vectors that are read or written, some perhaps twice
+    std::size_t count = 0;
+    for (const Combination& c : combinations) count += 1 + c.terms.size();
+    for (const Products& p : products) count += p.right.size();
+    return std::int64_t(count);
   }
   bool asks() const { return dots() || largest || scalar.at; }
 };

@@ -9,48 +9,44 @@ namespace gradstep {
 namespace {
 
 // Adds K terms to what is in `before`, or begins with the first of them where that is null.
-template <int K, class T, class Out>
-void add_terms(const Term* terms, int64_t at, int64_t n, const double* before, Out* out) {
+template <int K, class T>
+void add_terms(const Term* terms, int64_t at, int64_t n, const T* before, T* out) {
   const T* v[K];
-  double factor[K];
-  for (int k = 0; k < K; ++k) v[k] = static_cast<const T*>(terms[k].vector) + at, factor[k] = terms[k].factor;
-  const auto rest = [&](double sum, int from, int64_t i) {
-    for (int k = from; k < K; ++k) sum += factor[k] * double(v[k][i]);
+  T factor[K];
+  for (int k = 0; k < K; ++k)
+    v[k] = static_cast<const T*>(terms[k].vector) + at, factor[k] = T(terms[k].factor);
+  const auto rest = [&](T sum, int from, int64_t i) {
+    for (int k = from; k < K; ++k) sum += factor[k] * v[k][i];
     return sum;
   };
   if (before) {
 #pragma omp simd
-    for (int64_t i = 0; i < n; ++i) out[i] = Out(rest(before[i], 0, i));
+    for (int64_t i = 0; i < n; ++i) out[i] = rest(before[i], 0, i);
   } else {
 #pragma omp simd
-    for (int64_t i = 0; i < n; ++i) out[i] = Out(rest(factor[0] * double(v[0][i]), 1, i));
+    for (int64_t i = 0; i < n; ++i) out[i] = rest(factor[0] * v[0][i], 1, i);
   }
 }
 
 // Four terms at a time, so that sums on the way are seldom written, and that to a tile.
 template <class T>
 void combine(const Combination& combination, int64_t at, int64_t n) {
-  alignas(64) double sums[tile_elements];
-  T* const out = static_cast<T*>(combination.out) + at;
+  alignas(64) T sums[tile_elements];
   const Term* terms = combination.terms.data();
   int64_t count = int64_t(combination.terms.size());
-  const double* before = nullptr;
-  for (; count > 4; count -= 4, terms += 4, before = sums) add_terms<4, T>(terms, at, n, before, sums);
-  switch (count) {
-    case 1:
-      return add_terms<1, T>(terms, at, n, before, out);
-    case 2:
-      return add_terms<2, T>(terms, at, n, before, out);
-    case 3:
-      return add_terms<3, T>(terms, at, n, before, out);
-    default:
-      return add_terms<4, T>(terms, at, n, before, out);
-  }
+  const T* before = nullptr;
+  for (; count > 4; count -= 4, terms += 4, before = sums) add_terms<4>(terms, at, n, before, sums);
+  const auto add = count == 1   ? add_terms<1, T>
+                   : count == 2 ? add_terms<2, T>
+                   : count == 3 ? add_terms<3, T>
+                                : add_terms<4, T>;
+  add(terms, at, n, before, static_cast<T*>(combination.out) + at);
 }
 
-// How many vectors on the right are read at once: memory delivers two faster than one, and sums of more fit into
-// no fewer registers.
-inline constexpr int right_together = vector_lanes == 8 ? 2 : 1;
+// How many vectors on the right are read at once: as many as registers hold the sums of, and the L1 cache
+// holds tiles of beside those on the left and those that come next.
+template <class T>
+inline constexpr int right_together = vector_lanes == 8 ? 16 / int(sizeof(T)) : 1;
 
 template <int K, int R, class T>
 void dot_rows(const T* const (&left)[K], const Products& products, int64_t r, int64_t at, int64_t n,
@@ -73,8 +69,8 @@ void dot_tile(const Products& products, int64_t at, int64_t n, double* sums, int
   for (int k = 0; k < K; ++k) left[k] = static_cast<const T*>(products.left[k]) + at;
   const auto count = int64_t(products.right.size());
   int64_t r = 0;
-  for (; r + right_together <= count; r += right_together)
-    dot_rows<K, right_together>(left, products, r, at, n, sums, stride);
+  for (; r + right_together<T> <= count; r += right_together<T>)
+    dot_rows<K, right_together<T>>(left, products, r, at, n, sums, stride);
   for (; r < count; ++r) dot_rows<K, 1>(left, products, r, at, n, sums, stride);
 }
 

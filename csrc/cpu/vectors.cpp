@@ -16,14 +16,6 @@ struct Vectors::Memory {
 Vectors::Vectors(int) : memory_(std::make_unique<Memory>()) {}
 Vectors::~Vectors() = default;
 
-// How many times the work of a step it is, which reads or writes about seven vectors.
-static std::int64_t work(const Pass& pass) {
-  std::size_t streams = 0;
-  for (const Combination& c : pass.combinations) streams += 1 + c.terms.size();
-  for (const Products& p : pass.products) streams += p.right.size();
-  return 1 + std::int64_t(streams / 7);
-}
-
 static double read(const Scalar& scalar) {
   if (!scalar.at) return scalar.value;
   return is_double(scalar.storage) ? *static_cast<const double*>(scalar.at)
@@ -42,9 +34,9 @@ Results Vectors::run(const Pass& pass, void*) {
   const std::int64_t tiles = (pass.n + tile_elements - 1) / tile_elements, count = pass.dots();
   sums.resize((count + 1) * tiles), dots.resize(count);
   const PassTiles pass_tiles = instruction_set().passes[is_double(pass.storage)];
-  share_runs(pass.n, tiles, work(pass), [&](std::int64_t first, std::int64_t last) {
-    pass_tiles(pass, first, last, tiles, sums.data());
-  });
+  share_runs(
+      pass.n, tiles, 1 + pass.streams() / 7,  // a step reads or writes about seven
+      [&](std::int64_t first, std::int64_t last) { pass_tiles(pass, first, last, tiles, sums.data()); });
   const auto of = [&](std::int64_t k) { return std::span(sums).subspan(k * tiles, tiles); };
   for (std::int64_t k = 0; k < count; ++k) dots[k] = sum(of(k));
   return {dots, pass.largest ? largest_of(of(count)) : 0, read(pass.scalar)};

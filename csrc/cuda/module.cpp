@@ -95,7 +95,8 @@ py::dict interface_of(py::handle x, const Label& label) {
 bool countable(const View& v) {
   std::int64_t bytes = info(v.format).bytes();
   for (int d = 0; d < v.dims; ++d)
-    if (v.shape[d] < 0 || __builtin_mul_overflow(bytes, std::max<std::int64_t>(v.shape[d], 1), &bytes)) return false;
+    if (v.shape[d] < 0 || __builtin_mul_overflow(bytes, std::max<std::int64_t>(v.shape[d], 1), &bytes))
+      return false;
   return true;
 }
 
@@ -145,7 +146,8 @@ View read_interface(py::handle x, const Label& label, Room& room) {
     cudaPointerAttributes attributes{};
     check(cudaPointerGetAttributes(&attributes, v.data));
     v.device = attributes.device;
-    if (v.device < 0) throw py::type_error(label.text() + ": expected memory of a CUDA device, got some of none");
+    if (v.device < 0)
+      throw py::type_error(label.text() + ": expected memory of a CUDA device, got some of none");
   }
   return v;
 }

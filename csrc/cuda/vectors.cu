@@ -58,12 +58,12 @@ __global__ void __launch_bounds__(threads) combine(const Program __grid_constant
     T* const out = reinterpret_cast<T*>(*word++);
     const std::uint64_t terms = *word++;
     const auto term = [&](std::uint64_t j) {
-      return factor_of(word[2 * j]) * double(reinterpret_cast<const T*>(word[2 * j + 1])[i]);
+      return T(factor_of(word[2 * j])) * reinterpret_cast<const T*>(word[2 * j + 1])[i];
     };
-    double sum = term(0);
+    T sum = term(0);
 #pragma unroll 4
     for (std::uint64_t j = 1; j < terms; ++j) sum += term(j);
-    out[i] = T(sum);
+    out[i] = sum;
     word += 2 * terms;
   }
 }
