@@ -8,7 +8,7 @@ import pytest
 
 import gradstep
 
-MODULES = [m.name for m in pkgutil.iter_modules(gradstep.__path__, "gradstep.") if "__main__" not in m.name]
+MODULES = [m.name for m in pkgutil.walk_packages(gradstep.__path__, "gradstep.") if "__main__" not in m.name]
 
 
 @pytest.mark.parametrize("name", ["gradstep", *MODULES])

@@ -22,6 +22,7 @@ from gradstep.lbfgs import LBFGS
 from gradstep.loss_scaler import LossScaler
 from gradstep.optimizer import Optimizer
 from gradstep.rules import NAG, SGD, Adagrad, Adam, AdamW, GradientDescent, Momentum
+from gradstep.solve.least_squares import least_squares
 from gradstep.solve.minimize import minimize, scipy_method
 from gradstep.threads import get_num_threads, set_num_threads
 
@@ -47,6 +48,7 @@ __all__ = [
     "convert",
     "get_num_threads",
     "kernels",
+    "least_squares",
     "memory",
     "minimize",
     "plot",

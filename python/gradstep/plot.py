@@ -14,7 +14,64 @@ from gradstep.schedules import COUNT, SCHEDULE
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["health", "schedule"]
+__all__ = ["convergence", "health", "schedule"]
+
+
+def convergence(result: Any, ax: Axes | None = None) -> Axes:
+    """Draw how far a search was from the lowest value it found, and its gradient, iteration by iteration.
+
+    Parameters
+    ----------
+    result : scipy.optimize.OptimizeResult, or mapping of them
+        What `gradstep.minimize` returned with ``options={"history": True}``; the keys of a mapping name the lines.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; without it, in a new figure of pyplot.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        Where it was drawn.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is missing.
+    ValueError
+        If a result has no history.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import gradstep as gs
+    >>> from matplotlib.figure import Figure
+    >>> found = gs.minimize(lambda x: (x @ x, 2 * x), np.ones(3), jac=True, options={"history": True})
+    >>> ax = gs.plot.convergence(found, ax=Figure().subplots())
+    >>> ax.get_xlabel(), ax.get_yscale(), len(ax.lines)
+    ('iterations', 'log', 2)
+    """
+    single = not isinstance(result, Mapping) or "fun" in result
+    courses = {name: _course(name, one) for name, one in ({"": result} if single else result).items()}
+    if not courses:
+        raise ValueError("result: expected at least one, got none")
+    ax = _new_axes() if ax is None else ax
+    lowest = min(min(course["fun"]) for course in courses.values())
+    for name, course in courses.items():
+        prefix = f"{name}: " if name else ""
+        above = [f - lowest if f > lowest else math.nan for f in course["fun"]]
+        (line,) = ax.plot(above, label=f"{prefix}fun above the lowest")
+        ax.plot(course["grad"], "--", color=line.get_color(), label=f"{prefix}greatest component of the gradient")
+    ax.set_yscale("log")
+    ax.set_xlabel("iterations")
+    ax.legend()
+    return ax
+
+
+def _course(name: str, result: Any) -> Mapping[str, Any]:
+    course = getattr(result, "history", None)
+    if not isinstance(course, Mapping):
+        label = f"result[{name!r}]" if name else "result"
+        raise ValueError(f'{label}: expected one of minimize with options={{"history": True}}, got none')
+    return course
 
 
 def schedule(schedule: Float | Mapping[str, Float], steps: int, ax: Axes | None = None) -> Axes:

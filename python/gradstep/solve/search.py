@@ -52,7 +52,7 @@ class Search:
         history: bool = False,
     ) -> None:
         self.objective, self.callback = objective, callback
-        self._asks_for_result = callback is not None and _takes_result(callback)
+        self._asks_for_result = callback is not None and takes_result(callback)
         self.gtol, self.ftol, self.xtol, self.maxiter, self.maxfun = gtol, ftol, xtol, maxiter, maxfun
         self.nit, self.f = 0, math.nan
         self.status, self.message = STUCK, ""
@@ -143,8 +143,8 @@ class Search:
         return False
 
 
-def _takes_result(callback: Callable[..., Any]) -> bool:
-    """Whether a callback is of SciPy's newer form, which has one argument of this name."""
+def takes_result(callback: Callable[..., Any]) -> bool:
+    """Whether a callback is of SciPy's newer form, whose one argument is `intermediate_result`."""
     try:
         return set(inspect.signature(callback).parameters) == {"intermediate_result"}
     except (TypeError, ValueError):  # what is compiled may have no signature
