@@ -10,7 +10,7 @@ inline View dense(py::handle array, const char* argument, Format format, std::in
   const Label label{argument, py::str("")};
   Room room;
   View v = read(array, label, room);
-  if (v.format != format || v.size() != n || !v.dense(true))
+  if (v.format != format || v.size() != n || (n && !v.dense(true)))
     throw py::value_error(label.text() + ": expected " + std::to_string(n) + " contiguous elements of " +
                           info(format).name + ", got " + describe(array));
   return v;

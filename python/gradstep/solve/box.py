@@ -44,6 +44,11 @@ class Box:
         if np.any(self.lower == np.inf) or np.any(self.upper == -np.inf):
             raise ValueError("bounds: expected lower bounds below infinity and upper bounds above minus infinity")
 
+    @property
+    def open(self) -> bool:
+        """Whether there is no bound at all."""
+        return bool(np.all(self.lower == -np.inf) and np.all(self.upper == np.inf))
+
     def __iter__(self) -> Any:
         return iter((self.lower, self.upper))
 

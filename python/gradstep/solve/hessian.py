@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,7 @@ class Hessian:
             return lambda v: self._product(space.shaped(x), space.shaped(v))
         if self.hess is not None:
             matrix = self.matrix(x)
-            return lambda v: matrix @ v
+            return partial(_multiply, matrix)
         scale = math.sqrt(float(np.finfo(space.dtype).eps)) * (1 + math.sqrt(space.dot(x, x)))
         product = space.vector()
 
@@ -72,5 +73,10 @@ class Hessian:
 
     def _product(self, x: Array, v: Array) -> Array:
         self.nhev += 1
-        found: Array = self.objective._vector(self.hessp(x, v, *self.objective.args))
+        found: Array = self.objective.vector_of(self.hessp(x, v, *self.objective.args), "hessp")
         return found
+
+
+def _multiply(matrix: Array, v: Array) -> Array:
+    with np.errstate(over="ignore", invalid="ignore"):  # told by the method, with a status
+        return (matrix @ v).astype(v.dtype, copy=False)

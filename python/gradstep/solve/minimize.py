@@ -170,6 +170,7 @@ def minimize(
     stopping, own, eps, disp, history = _split(name, chosen, tol, dict(options or {}))
     space = Space(x0)
     box = None if bounds is None else Box(bounds, space)
+    box = None if box is not None and box.open else box
     objective = Objective(fun, args, jac, space, eps, box)
     if name in ("newton", "newton-cg"):
         own["hessian"] = Hessian(objective, hess, hessp)
@@ -259,6 +260,7 @@ def scipy_method(method: str = "l-bfgs") -> Callable[..., OptimizeResult]:
     ) -> OptimizeResult:
         if constraints not in ((), [], None):
             raise ValueError("constraints: expected none but bounds")
-        return minimize(fun, x0, args, method, jac, hess, hessp, bounds, callback=callback, options=options)
+        tol = options.pop("tol", None)
+        return minimize(fun, x0, args, method, jac, hess, hessp, bounds, tol, callback, options)
 
     return run

@@ -17,6 +17,7 @@ from gradstep.solve.search import NOT_FINITE, STUCK, Search
 
 DECREASE = 1e-4  # the share of what the slope promises that a step must bring
 HALVINGS = 60
+LEVEL = 2.0**-50  # relative to the function: what may be rounding
 
 
 def minimize(objective: Objective, search: Search, *, hessian: Hessian) -> Any:
@@ -93,14 +94,16 @@ def backtrack(objective: Objective, search: Search, point: Point, x: Array, dire
         Of the function along the direction.
     """
     space, step = objective.space, 1.0
-    rounding = np.finfo(np.float64).eps * abs(point.f)
     for _ in range(HALVINGS):
         if search.spent():
             return 0.0
         space.run([(objective.trial, [(1.0, x), (step, direction)])])
         f, g = objective.evaluate()
         _, largest, value = space.verbs.run([], [], g, f)
-        if math.isfinite(largest) and value <= point.f + DECREASE * step * slope + rounding:
+        falls = value - point.f <= DECREASE * step * slope
+        # Close to the minimum rounding hides how the function falls, but not how the gradient does.
+        level = abs(value - point.f) <= LEVEL * abs(point.f) and largest < point.largest
+        if math.isfinite(largest) and (falls or level):
             space.run([(x, [(1.0, x), (step, direction)])])
             point.take(value, g)
             return step
@@ -124,7 +127,7 @@ def solve(matrix: Array, jac: Array, on_device: bool) -> Array | None:
         None if the matrix is not finite.
     """
     lapack = Device() if on_device else Host()
-    scale = lapack.norm(matrix)
+    scale = lapack.largest(matrix)
     if not math.isfinite(scale):
         return None
     least = 1e-3 * scale or 1.0
@@ -140,9 +143,9 @@ def solve(matrix: Array, jac: Array, on_device: bool) -> Array | None:
 class Host:
     """Cholesky's factorisation by SciPy."""
 
-    def norm(self, matrix: Array) -> float:
-        """Return the Frobenius norm."""
-        return float(np.linalg.norm(matrix.astype(np.float64)))
+    def largest(self, matrix: Array) -> float:
+        """Return the greatest magnitude of an element."""
+        return float(np.abs(matrix).max(initial=0.0))
 
     def lowest(self, matrix: Array) -> float:
         """Return the lowest element of the diagonal."""
@@ -165,11 +168,9 @@ class Host:
 class Device:
     """Cholesky's factorisation by CuPy."""
 
-    def norm(self, matrix: Array) -> float:
-        """Return the Frobenius norm."""
-        import cupy
-
-        return float(cupy.linalg.norm(matrix.astype(np.float64)))
+    def largest(self, matrix: Array) -> float:
+        """Return the greatest magnitude of an element."""
+        return float(abs(matrix).max())
 
     def lowest(self, matrix: Array) -> float:
         """Return the lowest element of the diagonal."""

@@ -120,7 +120,7 @@ class Inner:
             if not math.isfinite(curvature):
                 return math.nan, 0.0
             length = square / curvature if curvature > 0 else math.inf
-            if step_step + 2 * length * step_along + length * length * along_along >= radius * radius:
+            if length == math.inf or step_step + length * (2 * step_along + length * along_along) >= radius * radius:
                 length = _to_edge(step_step, step_along, along_along, radius)
                 space.run([(step, [(1.0, step), (length, along)])])
                 return fallen + length * square - 0.5 * length * length * curvature, radius * radius

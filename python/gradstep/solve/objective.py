@@ -49,18 +49,18 @@ class Objective:
         self.eps = eps if eps is not None else 1e-8 if space.dtype == np.float64 else math.sqrt(1.2e-7)
         self.nfev = self.njev = 0
         self.trial = space.copy(space.start)
-        self._unshared = sys.getrefcount(self.trial)
         self._held: Callable[[Array], None] | None = None
+        self._unshared = self._references()
 
     def hold(self, replace: Callable[[Array], None]) -> None:
         """Let a native method work on `trial` too: it is told where a new one takes its place."""
         self._held = replace
-        self._unshared = sys.getrefcount(self.trial)
+        self._unshared = self._references()
 
     def evaluate(self) -> tuple[Any, Array]:
         """Evaluate at `trial`; return the function's value, perhaps on the device still, and its gradient."""
         f, g = self._both()
-        if sys.getrefcount(self.trial) > self._unshared:
+        if self._references() > self._unshared:
             fresh = self.space.vector()
             self.space.run([(fresh, [(1.0, self.trial)])])
             self.trial = fresh
@@ -68,12 +68,9 @@ class Objective:
                 self._held(fresh)
         return f, g
 
-    def value(self) -> float:
-        """Evaluate the function alone at `trial`."""
-        if self.jac is True:
-            return float(self.evaluate()[0])
-        self.nfev += 1
-        return plain(self.fun(self.space.shaped(self.trial), *self.args), "fun")
+    def _references(self) -> int:
+        # Views that the user keeps refer to the memory, not to `trial`, which is a view of it too.
+        return sys.getrefcount(self.trial.base)
 
     def _both(self) -> tuple[Any, Array]:
         x = self.space.shaped(self.trial)
@@ -83,32 +80,32 @@ class Objective:
             if not isinstance(found, Sequence) or len(found) != 2:
                 raise TypeError(f"fun: expected to return the value and the gradient, got {_kind(found)}")
             self.njev += 1
-            return self._value_of(found[0]), self._vector(found[1])
+            return self._value_of(found[0]), self.vector_of(found[1], "fun")
         f = self._value_of(self.fun(x, *self.args))
         if callable(self.jac):
             self.njev += 1
-            return f, self._vector(self.jac(x, *self.args))
+            return f, self.vector_of(self.jac(x, *self.args), "jac")
         return f, self._differences(f)
 
     def _value_of(self, f: Any) -> Any:
         return number(f, self.space, "fun")
 
-    def _vector(self, g: Any) -> Array:
-        """Return a gradient as a vector, which may be the user's own memory."""
+    def vector_of(self, g: Any, origin: str) -> Array:
+        """Return what a function gave as a vector, which may be the user's own memory."""
         space = self.space
         if space.on_device:
             if not is_cuda(g):
-                raise TypeError(f"jac: expected a CUDA array, got {_kind(g)}")
+                raise TypeError(f"{origin}: expected a CUDA array, got {_kind(g)}")
             from gradstep import device
 
             g = device.view(g)
         else:
             g = np.asarray(g)
         if g.shape != space.shape and g.shape != (space.n,) and not (g.size == space.n == 1):
-            raise ValueError(f"jac: expected shape {space.shape}, got {_kind(g)}")
+            raise ValueError(f"{origin}: expected shape {space.shape}, got {_kind(g)}")
         if g.dtype != space.dtype:
             if g.dtype.kind not in "fiu":
-                raise TypeError(f"jac: expected {space.dtype}, got {_kind(g)}")
+                raise TypeError(f"{origin}: expected {space.dtype}, got {_kind(g)}")
             g = g.astype(space.dtype)
         if not g.flags.c_contiguous:
             return space.copy(g)
@@ -121,6 +118,8 @@ class Objective:
         space, x = self.space, np.array(self.space.to_host(self.trial))
 
         def at(values: Array) -> float:
+            if values is x or np.array_equal(values, x):
+                return float(f)
             self.nfev += 1
             made = space.vector()
             space.from_host(made, values)
@@ -131,7 +130,6 @@ class Objective:
             steps[x + self.eps > self.bounds.upper] *= -1
         with np.errstate(invalid="ignore"):
             g = approx_fprime(x, at, steps).astype(space.dtype)
-        self.nfev -= 1  # the first is of `x` itself, and its value is known
         if not space.on_device:
             return g
         made = space.vector()

@@ -28,11 +28,11 @@ class Search:
     callback : callable, optional
         Called after each iteration, in either of SciPy's forms.
     gtol, ftol : float
-        Limits of the greatest magnitude in the gradient, and of the relative change of the function.
+        Limits of the greatest magnitude in the gradient, and of the relative change of the function; 0: none of that.
     maxiter : int
         Limit of iterations.
     xtol : float
-        Limit of the norm of a step.
+        Limit of the norm of a step; 0: none.
     maxfun : int
         Limit of evaluations.
     history : bool
@@ -83,9 +83,9 @@ class Search:
             return self.end(STOPPED, "callback raised StopIteration")
         if largest <= self.gtol:
             return self.end(CONVERGED, self._small_gradient())
-        if abs(before - f) <= self.ftol * max(abs(before), abs(f), 1.0):
+        if self.ftol and abs(before - f) <= self.ftol * max(abs(before), abs(f), 1.0):
             return self.end(CONVERGED, f"the relative change of fun is at most ftol = {self.ftol:.3g}")
-        if step <= self.xtol:
+        if self.xtol and step <= self.xtol:
             return self.end(CONVERGED, f"the step is at most xtol = {self.xtol:.3g}")
         return self._at_limit()
 

@@ -1,0 +1,662 @@
+"""gs.minimize against SciPy, on the problems of Moré, Garbow and Hillstrom and beyond."""
+
+import math
+import sys
+import time
+
+import numpy as np
+import pytest
+from scipy import optimize
+from scipy.optimize import Bounds, OptimizeResult, rosen, rosen_der, rosen_hess, rosen_hess_prod
+
+import gradstep as gs
+from gradstep.solve.minimize import METHODS, RULES
+from problems import LOWEST, PROBLEMS
+from table import ISAS, TEAMS
+from test_rules import same
+
+IDS = [p.name for p in PROBLEMS]
+
+
+def rosenbrock(x):
+    return rosen(x), rosen_der(x)
+
+
+def reused(fun):
+    """Return the gradient in a buffer that the next call overwrites."""
+    buffer = []
+
+    def evaluate(x):
+        f, g = fun(x)
+        if not buffer:
+            buffer.append(np.empty_like(g))
+        buffer[0][...] = g
+        return f, buffer[0]
+
+    return evaluate
+
+
+def biting(problem):
+    """Bounds some of which hold at the minimum."""
+    high = np.where(np.arange(len(problem.start)) % 2, 0.3, 2.0)
+    return list(zip(problem.start - 0.4, problem.start + high, strict=True))
+
+
+def close(found, scipys):
+    """SciPy's optimum or a lower one, within its tolerance."""
+    return found.fun <= scipys.fun + 1e-8 + 1e-6 * abs(scipys.fun)
+
+
+class TestAgainstSciPy:
+    @pytest.mark.parametrize("bounded", [False, True], ids=["free", "bounded"])
+    @pytest.mark.parametrize("problem", PROBLEMS, ids=IDS)
+    def test_problems(self, problem, bounded):
+        bounds = biting(problem) if bounded else None
+        found = gs.minimize(reused(problem), problem.start, jac=True, bounds=bounds)
+        scipys = optimize.minimize(problem, problem.start, jac=True, bounds=bounds, method="L-BFGS-B")
+        assert found.success, found.message
+        assert close(found, scipys)
+        assert found.nfev <= max(2 * scipys.nfev, scipys.nfev + 3)
+        f, g = problem(found.x)
+        assert found.fun == f
+        np.testing.assert_array_equal(found.jac, g)
+        if bounded:
+            low, high = np.array(bounds).T
+            assert (low <= found.x).all()
+            assert (found.x <= high).all()
+        elif problem.name in LOWEST and problem.name != "wood":  # which has a saddle on the way
+            np.testing.assert_allclose(found.fun, LOWEST[problem.name], rtol=0.06, atol=1e-7)
+
+    def test_no_more_evaluations_in_the_median(self):
+        ratios = []
+        for problem in PROBLEMS:
+            for bounds in (None, biting(problem)):
+                found = gs.minimize(problem, problem.start, jac=True, bounds=bounds)
+                scipys = optimize.minimize(problem, problem.start, jac=True, bounds=bounds, method="L-BFGS-B")
+                ratios.append(found.nfev / scipys.nfev)
+        assert np.median(ratios) <= 1.2
+
+    @pytest.mark.parametrize("bounds", [None, (-0.5, 0.7)], ids=["free", "bounded"])
+    @pytest.mark.parametrize("n", [2, 10, 1000, 100_000])
+    def test_rosenbrock_of_any_dimension(self, n, bounds):
+        start = np.tile([-1.2, 1.0], n // 2)
+        limits = None if bounds is None else Bounds(*bounds)
+        options = {"maxiter": 60}
+        found = gs.minimize(rosenbrock, start, jac=True, bounds=limits, options=options)
+        scipys = optimize.minimize(rosenbrock, start, jac=True, bounds=limits, method="L-BFGS-B", options=options)
+        np.testing.assert_allclose(found.fun, scipys.fun, rtol=1e-3, atol=1e-7)
+        assert found.nfev <= 1.2 * scipys.nfev
+
+    def test_as_a_method_of_scipys(self):
+        problem = PROBLEMS[0]
+        for name in ("l-bfgs", "newton-cg"):
+            method = gs.scipy_method(name)
+            found = optimize.minimize(problem, problem.start, jac=True, method=method, options={"maxiter": 200})
+            assert found.success
+            assert close(found, OptimizeResult(fun=0.0))
+        found = optimize.minimize(
+            rosen, np.zeros(4), jac=rosen_der, bounds=[(0, 0.5)] * 4, tol=1e-9, method=gs.scipy_method()
+        )
+        scipys = optimize.minimize(rosen, np.zeros(4), jac=rosen_der, bounds=[(0, 0.5)] * 4, method="L-BFGS-B")
+        np.testing.assert_allclose(found.x, scipys.x, atol=1e-6)
+        with pytest.raises(ValueError, match="constraints"):
+            optimize.minimize(rosen, np.zeros(2), constraints={"type": "eq", "fun": sum}, method=gs.scipy_method())
+
+    def test_finite_differences_count_and_keep_within_bounds(self):
+        seen = []
+
+        def fun(x):
+            seen.append(x)
+            return rosen(x)
+
+        found = gs.minimize(fun, np.full(3, 0.4), bounds=[(0.1, 0.4)] * 3)
+        assert found.success
+        assert found.nfev == len(seen)
+        assert np.min(seen) >= 0.1
+        assert np.max(seen) <= 0.4
+        scipys = optimize.minimize(rosen, np.full(3, 0.4), bounds=[(0.1, 0.4)] * 3, method="L-BFGS-B")
+        np.testing.assert_allclose(found.x, scipys.x, atol=1e-4)
+        free = gs.minimize(rosen, np.full(3, 0.4))
+        np.testing.assert_allclose(free.x, 1, atol=1e-3)
+
+
+class TestDirections:
+    @pytest.mark.parametrize("m", [1, 3, 10])
+    @pytest.mark.parametrize("n", [5, 40, 3000])
+    def test_two_loops_in_extended_precision(self, n, m):
+        rng = np.random.default_rng(n)
+        scale = np.exp(rng.uniform(0, 5, n))
+        tilt = rng.normal(size=n)
+        fun = lambda x: (0.5 * x @ (scale * x) + np.sum(np.cos(x)) + tilt @ x, scale * x - np.sin(x) + tilt)  # noqa: E731
+        space = gs.solve.vectors.Space(rng.normal(size=n))
+        x, trial, g = space.copy(space.start), space.copy(space.start), space.vector()
+        rows = space.rows(2 * (m + 1))
+        native = gs._cpu.Lbfgs(x, trial, g, rows, m, 20)
+        f, gradient = fun(trial)
+        native.begin(float(f), gradient)
+        native.advance()
+        pairs, point = [], x.copy().astype(np.longdouble)
+        checked = 0
+        while checked < 25 and native.largest > 1e-12:
+            f, told = fun(trial)
+            task = native.tell(float(f), told)
+            if task == 1:
+                native.settle()
+                slot = native.history[0][-1]
+                step = np.longdouble(native.history[1][slot]) * rows[slot].astype(np.longdouble)
+                change = told.astype(np.longdouble) - gradient.astype(np.longdouble)
+                pairs = [*pairs, (step, change)][-m:]
+                gradient, point = told.copy(), point + step
+                native.advance()
+                used = next(k for k in range(m + 1) if k not in native.history[0])
+                want = two_loops(pairs, gradient.astype(np.longdouble))
+                error = np.linalg.norm((rows[used] - want).astype(float)) / float(np.linalg.norm(want.astype(float)))
+                assert error < 1e-10
+                checked += 1
+            if task == 2:  # at the last bits of the function
+                break
+        assert checked >= 5
+
+
+def two_loops(pairs, g):
+    q, alphas = g.copy(), []
+    for s, y in reversed(pairs):
+        alpha = (s @ q) / (s @ y)
+        alphas.append(alpha)
+        q = q - alpha * y
+    s, y = pairs[-1]
+    r = (s @ y) / (y @ y) * q
+    for (s, y), alpha in zip(pairs, reversed(alphas), strict=True):
+        r = r + s * (alpha - (y @ r) / (s @ y))
+    return -r
+
+
+class TestSameBits:
+    @pytest.mark.parametrize("bounds", [None, Bounds(-0.9, 0.8)], ids=["free", "bounded"])
+    @pytest.mark.parametrize("dtype", ["f4", "f8"])
+    def test_on_every_engine(self, engine, dtype, bounds):
+        scale = np.exp(np.random.default_rng(0).uniform(0, 5, 5000)).astype(dtype)
+
+        def fun(x):  # the same bits whatever runs it
+            return float(np.sum(scale * x * x - x, dtype=np.float64)), 2 * scale * x - 1
+
+        found = []
+        for isa in ISAS:
+            for layer, threads in TEAMS:
+                engine(isa=isa, layer=layer, threads=threads)
+                result = gs.minimize(fun, np.ones(5000, dtype), jac=True, bounds=bounds, options={"maxiter": 25})
+                found.append(result)
+        assert found[0].nit > 10
+        for result in found[1:]:
+            same(result.x, found[0].x)
+            assert (result.fun, result.nfev) == (found[0].fun, found[0].nfev)
+
+
+class TestMethods:
+    @pytest.mark.parametrize("method", list(METHODS))
+    @pytest.mark.parametrize("dtype", ["f4", "f8"])
+    @pytest.mark.parametrize("shape", [(), (1,), (6,), (2, 3)])
+    def test_a_quadratic(self, method, dtype, shape):
+        target = np.arange(1, 1 + math.prod(shape), dtype=dtype).reshape(shape)
+        n = target.size
+        given = {"hess": lambda x: np.eye(n, dtype=dtype)} if method.startswith("newton") else {}
+        rate = {"adagrad": 2.0, "adam": 0.2, "adamw": 0.2}.get(method, 0.2)
+        options = {"lr": rate, "maxiter": 5000} if method in RULES else {}
+        if method == "adamw":
+            options["weight_decay"] = 0.0
+        found = gs.minimize(
+            lambda x: (0.5 * np.sum((x - target) ** 2), x - target),
+            np.zeros(shape, dtype),
+            jac=True,
+            method=method,
+            options=options,
+            **given,
+        )
+        assert found.success
+        assert "gtol" in found.message
+        assert found.x.dtype == target.dtype
+        assert found.x.shape == shape
+        np.testing.assert_allclose(found.x, target, atol=2e-5)
+        assert np.abs(found.jac).max() <= 1e-5
+        assert found.jac.shape == shape
+
+    def test_descent_is_the_rule_itself(self):
+        x = np.array([-1.2, 1.0])
+        opt = gs.Adam(x, lr=gs.schedules.cosine(0.05, 100))
+        for _ in range(60):
+            opt.step(rosen_der(x))
+        options = {"lr": gs.schedules.cosine(0.05, 100), "maxiter": 60}
+        found = gs.minimize(rosen, [-1.2, 1.0], jac=rosen_der, method="adam", options=options)
+        same(found.x, x)
+        assert (found.nit, found.nfev, found.status) == (60, 61, 1)
+
+    def test_a_hyperparameter_that_the_rule_has_not(self):
+        with pytest.raises(TypeError, match=r"options: .*betas"):
+            gs.minimize(rosen, np.zeros(2), jac=rosen_der, method="gd", options={"betas": (0.9, 0.9)})
+        with pytest.raises(ValueError, match="options: lr"):
+            gs.minimize(rosen, np.zeros(2), jac=rosen_der, method="gd", options={"lr": -1})
+
+    def test_divergence_ends_at_the_last_good_point(self):
+        with np.errstate(over="ignore"):
+            found = gs.minimize(
+                lambda x: (np.sum(x**4), 4 * x**3), np.ones(2), jac=True, method="gd", options={"lr": 5.0}
+            )
+        assert found.status == 3
+        assert not found.success
+        assert "lower lr" in found.message
+        assert np.isfinite(found.x).all()
+        assert np.isfinite(found.fun)
+        assert found.fun == np.sum(found.x**4)
+        same(found.jac, 4 * found.x**3)
+
+    @pytest.mark.parametrize("problem", [p for p in PROBLEMS if len(p.start) <= 10], ids=lambda p: p.name)
+    def test_newton_on_the_problems(self, problem):
+        def hess(x):
+            jac = problem.jac(x)
+            columns = []
+            for k in range(len(x)):  # of the gradient, by central differences
+                h = 1e-5 * max(1, abs(x[k]))
+                e = np.zeros(len(x))
+                e[k] = h
+                columns.append((problem(x + e)[1] - problem(x - e)[1]) / (2 * h))
+            full = np.stack(columns)
+            return full if np.isfinite(full).all() else 2 * jac.T @ jac
+
+        scipys = optimize.minimize(problem, problem.start, jac=True, method="L-BFGS-B", options={"maxiter": 1000})
+        for method in ("newton", "newton-cg"):
+            found = gs.minimize(problem, problem.start, jac=True, hess=hess, method=method, options={"maxiter": 400})
+            assert found.status in (0, 1, 2), found.message
+            if problem.name not in ("freudenstein-roth", "biggs", "wood", "trigonometric", "powell badly scaled"):
+                assert close(found, scipys) or found.fun < 1e-7, found.message
+
+    def test_newton_with_matrices_and_products(self):
+        start = np.full(20, -1.0)
+        newton = gs.minimize(rosen, start, jac=rosen_der, hess=rosen_hess, method="newton")
+        product = gs.minimize(rosen, start, jac=rosen_der, hessp=rosen_hess_prod, method="newton-cg")
+        neither = gs.minimize(rosen, start, jac=rosen_der, method="newton-cg")
+        for found in (newton, product, neither):
+            assert found.success
+            assert np.abs(rosen_der(found.x)).max() < 1e-5
+        assert newton.nhev == newton.nit
+        assert product.nhev > 0
+        assert neither.nhev == 0
+
+    def test_one_factorisation_where_the_hessian_is_positive_definite(self, monkeypatch):
+        from scipy import linalg
+
+        calls = []
+        factor = linalg.cho_factor
+        monkeypatch.setattr(linalg, "cho_factor", lambda *a, **k: calls.append(1) or factor(*a, **k))
+        a = np.diag([1.0, 100.0, 1e4])
+        found = gs.minimize(
+            lambda x: 0.5 * x @ a @ x, np.ones(3), jac=lambda x: a @ x, hess=lambda x: a, method="newton"
+        )
+        assert found.success
+        assert found.nit == len(calls) == 1
+
+
+class TestStopping:
+    def test_each_says_which(self):
+        def run(**options):
+            return gs.minimize(rosenbrock, [-1.2, 1.0], jac=True, options=options)
+
+        assert "gtol" in run(ftol=0).message
+        assert run(ftol=0).status == 0
+        assert "ftol" in run(gtol=0).message
+        assert run(gtol=0).status == 0
+        assert "xtol" in run(gtol=0, ftol=0, xtol=1e-3).message
+        assert run(maxiter=3).status == 1
+        assert run(maxiter=3).nit == 3
+        assert "maxiter" in run(maxiter=3).message
+        assert run(maxfun=5).status == 1
+        assert run(maxfun=5).nfev == 5
+        assert "maxfun" in run(maxfun=5).message
+
+    @pytest.mark.parametrize("method", list(METHODS))
+    def test_the_default_limit_of_the_gradient(self, method):
+        given = {"hess": lambda x: np.eye(1)} if method.startswith("newton") else {}
+
+        def ends_at_once(slope):
+            fun, jac = (lambda x: x[0] * slope), (lambda x: np.array([slope]))
+            found = gs.minimize(fun, [0.0], jac=jac, method=method, options={"maxiter": 1}, **given)
+            return found.nit == 0 and found.success
+
+        assert ends_at_once(0.99e-5)
+        assert not ends_at_once(1.01e-5)
+
+    def test_tol(self):
+        loose = gs.minimize(rosenbrock, [-1.2, 1.0], jac=True, tol=1.0)
+        assert loose.success
+        assert loose.nit < 10
+        with pytest.raises(ValueError, match="tol"):
+            gs.minimize(rosenbrock, [-1.2, 1.0], jac=True, tol=-1.0)
+
+    @pytest.mark.parametrize("method", list(METHODS))
+    @pytest.mark.parametrize("bounds", [None, [(-2, 2)] * 2], ids=["free", "bounded"])
+    def test_callbacks(self, method, bounds):
+        if bounds and method != "l-bfgs":
+            pytest.skip("takes no bounds")
+        given = {"hess": rosen_hess} if method.startswith("newton") else {}
+        seen, told = [], []
+
+        def plain(xk):
+            seen.append(xk)
+            if len(seen) == 3:
+                raise StopIteration
+
+        def newer(intermediate_result):
+            told.append(intermediate_result)
+            if len(told) == 3:
+                raise StopIteration
+
+        for callback in (plain, newer):
+            found = gs.minimize(
+                rosen, [-1.2, 1.0], jac=rosen_der, method=method, callback=callback, bounds=bounds, **given
+            )
+            assert (found.status, found.nit, found.success) == (99, 3, False)
+            assert "StopIteration" in found.message
+        assert len({x.ctypes.data for x in seen}) == 3
+        for x, result in zip(seen, told, strict=True):
+            same(x, result.x)
+            assert result.fun == rosen(x)
+        same(found.x, seen[-1])
+
+    def test_history(self):
+        found = gs.minimize(rosenbrock, [-1.2, 1.0], jac=True, options={"history": True})
+        assert set(found.history) == {"fun", "grad", "step"}
+        assert all(len(course) == found.nit + 1 for course in found.history.values())
+        assert found.history["fun"][0] == rosen([-1.2, 1.0])
+        assert found.history["fun"][-1] == found.fun
+        assert found.history["grad"][-1] == np.abs(found.jac).max()
+        assert (np.diff(found.history["fun"]) <= 0).all()
+        assert (found.history["step"][1:] > 0).all()
+        assert "history" not in gs.minimize(rosenbrock, [-1.2, 1.0], jac=True)
+
+    def test_disp(self, capsys):
+        gs.minimize(rosenbrock, [-1.2, 1.0], jac=True, options={"disp": True})
+        assert "36 iterations, 44 evaluations" in capsys.readouterr().out
+
+
+class TestHostileFunctions:
+    @pytest.mark.parametrize("method", list(METHODS))
+    @pytest.mark.parametrize("n", [0, 1, 3])
+    def test_constant(self, method, n):
+        given = {"hess": lambda x: np.zeros((n, n))} if method.startswith("newton") else {}
+        found = gs.minimize(lambda x: 7.0, np.ones(n), jac=np.zeros_like, method=method, **given)
+        assert (found.success, found.fun, found.nit, found.nfev) == (True, 7.0, 0, 1)
+        assert found.x.shape == (n,)
+        if n == 0 and method == "l-bfgs":
+            assert gs.minimize(lambda x: 7.0, np.ones(0), bounds=[]).success
+            assert gs.minimize(lambda x: 7.0, np.ones(0)).success
+
+    @pytest.mark.parametrize("bad", [np.nan, np.inf])
+    @pytest.mark.parametrize("where", ["fun", "jac"])
+    @pytest.mark.parametrize("method", list(METHODS))
+    def test_not_finite_at_the_start(self, method, where, bad):
+        given = {"hess": lambda x: np.eye(2)} if method.startswith("newton") else {}
+        fun = (lambda x: bad) if where == "fun" else (lambda x: 0.0)
+        jac = (lambda x: np.array([bad, 1.0])) if where == "jac" else (lambda x: np.ones(2))
+        found = gs.minimize(fun, np.ones(2), jac=jac, method=method, **given)
+        assert found.status == 3
+        assert not found.success
+        assert found.nfev == 1
+        same(found.x, np.ones(2))
+
+    @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+    @pytest.mark.parametrize("method", ["l-bfgs", "newton", "newton-cg"])
+    @pytest.mark.parametrize("bounds", [None, [(-100, 100)]], ids=["free", "bounded"])
+    def test_not_finite_on_the_way_is_backed_away_from(self, method, bounds, bad):
+        if bounds and method != "l-bfgs":
+            pytest.skip("takes no bounds")
+
+        def fun(x):  # the first steps go far to the right
+            return (float(x[0] - np.log(x[0] + 1)), x / (x + 1)) if -1 < x[0] < 4 else (bad, np.full(1, bad))
+
+        hess = {"hess": lambda x: np.diag(1 / (x + 1) ** 2)} if method.startswith("newton") else {}
+        found = gs.minimize(fun, [3.9], jac=True, method=method, bounds=bounds, **hess)
+        assert found.success
+        assert abs(found.x[0]) < 1e-3
+        uphill = gs.minimize(fun, [-0.99], jac=True, method=method, bounds=bounds, **hess)
+        assert uphill.success
+        assert abs(uphill.x[0]) < 1e-3
+
+    @pytest.mark.parametrize("method", ["l-bfgs", "newton", "newton-cg"])
+    @pytest.mark.parametrize("bounds", [None, [(-9, 9)] * 2], ids=["free", "bounded"])
+    def test_a_wrong_gradient_ends_with_a_status(self, method, bounds):
+        if bounds and method != "l-bfgs":
+            pytest.skip("takes no bounds")
+        given = {"hess": lambda x: np.eye(2)} if method.startswith("newton") else {}
+        start = np.array([3.0, -2.0])
+        found = gs.minimize(lambda x: x @ x, start, jac=lambda x: -2 * x, method=method, bounds=bounds, **given)
+        assert found.status == 2
+        assert not found.success
+        assert "jac" in found.message
+        same(found.x, start)
+        assert found.nfev < 200
+
+    @pytest.mark.parametrize("method", ["l-bfgs", "newton", "newton-cg"])
+    def test_without_a_lower_end(self, method):
+        given = {"hess": lambda x: np.zeros((1, 1))} if method.startswith("newton") else {}
+        found = gs.minimize(lambda x: -x[0], [0.0], jac=lambda x: -np.ones(1), method=method, **given)
+        assert found.status in (1, 2, 3)
+        assert not found.success
+
+    @pytest.mark.parametrize(
+        "matrix",
+        [np.zeros((2, 2)), np.diag([1.0, 0.0]), np.diag([2.0, -1.0]), -np.eye(2), np.diag([1e-300, 1e300])],
+        ids=["zero", "singular", "indefinite", "negative", "extreme"],
+    )
+    def test_hessians_of_all_kinds(self, matrix):
+        for method in ("newton", "newton-cg"):
+            found = gs.minimize(
+                rosen, [-1.2, 1.0], jac=rosen_der, hess=lambda x: matrix, method=method, options={"maxiter": 50}
+            )
+            assert found.status in (0, 1, 2)
+            assert found.fun <= rosen([-1.2, 1.0])
+
+    def test_a_hessian_that_is_not_finite(self):
+        for method in ("newton", "newton-cg"):
+            found = gs.minimize(
+                rosen, [-1.2, 1.0], jac=rosen_der, hess=lambda x: np.full((2, 2), np.nan), method=method
+            )
+            assert found.status == 3
+            assert "ess" in found.message
+
+    def test_from_a_saddle_newton_descends(self):
+        fun = lambda x: x[0] ** 2 - x[1] ** 2 + x[1] ** 4  # noqa: E731
+        jac = lambda x: np.array([2 * x[0], -2 * x[1] + 4 * x[1] ** 3])  # noqa: E731
+        hess = lambda x: np.diag([2.0, -2 + 12 * x[1] ** 2])  # noqa: E731
+        for method in ("newton", "newton-cg"):
+            found = gs.minimize(fun, [1.0, 0.01], jac=jac, hess=hess, method=method)
+            assert found.success
+            assert abs(found.fun + 0.25) < 1e-9
+
+    def test_gradients_too_great_and_too_small_to_square(self):
+        for size in (1e200, 1e-200):
+            found = gs.minimize(
+                lambda x, size=size: size * float(x @ x), [1.0, 2.0], jac=lambda x, size=size: 2 * size * x,
+                options={"gtol": 0.0, "ftol": 0.0, "maxiter": 50},
+            )  # fmt: skip
+            assert found.status in (0, 1, 2, 3)
+            assert found.fun <= size * 5
+
+    def test_the_function_may_keep_and_change_what_it_gets(self):
+        kept = []
+
+        def keeping(x):
+            kept.append(x)
+            return rosenbrock(x)
+
+        found = gs.minimize(keeping, [-1.2, 1.0], jac=True)
+        assert len({x.ctypes.data for x in kept}) == len(kept) == found.nfev
+        assert sum(rosen(x) == found.fun for x in kept) == 1
+
+        def changing(x):
+            value = rosenbrock(x)
+            x[:] = np.nan
+            return value
+
+        changed = gs.minimize(changing, [-1.2, 1.0], jac=True)
+        same(changed.x, found.x)
+        for method in ("adam", "newton", "newton-cg"):
+            given = {"hess": rosen_hess} if method.startswith("newton") else {"options": {"maxiter": 30}}
+            same(
+                gs.minimize(changing, [-1.2, 1.0], jac=True, method=method, **given).x,
+                gs.minimize(rosenbrock, [-1.2, 1.0], jac=True, method=method, **given).x,
+            )
+
+    def test_a_gradient_that_is_the_point_itself(self):
+        for bounds in (None, [(-1, 5)] * 3):
+            found = gs.minimize(lambda x: (0.5 * x @ x, x), [1.0, 2.0, 3.0], jac=True, bounds=bounds)
+            assert found.success
+            assert np.abs(found.x).max() < 1e-5
+
+    def test_what_the_function_raises_comes_through(self):
+        with pytest.raises(ZeroDivisionError):
+            gs.minimize(lambda x: 1 / 0, [1.0])
+        with pytest.raises(KeyboardInterrupt):
+            gs.minimize(lambda x: (_ for _ in ()).throw(KeyboardInterrupt), [1.0])
+
+    def test_nothing_is_left_of_a_search(self):
+        start = np.zeros(1000)
+        before = sys.getrefcount(start)
+        gs.minimize(lambda x: (x @ x, 2 * x), start, jac=True)
+        assert sys.getrefcount(start) == before
+        same(start, np.zeros(1000))
+
+
+class TestArguments:
+    def test_shapes_and_dtypes(self):
+        start = np.full((3, 2), 2.0, "f4")
+
+        def fun(x):
+            assert x.shape == (3, 2)
+            assert x.dtype == np.float32
+            return np.sum(x * x), (2 * x).astype(np.float64)  # cast to x's
+
+        found = gs.minimize(fun, start, jac=True)
+        assert found.success
+        assert found.x.shape == (3, 2)
+        assert found.x.dtype == np.float32
+        transposed = gs.minimize(lambda x: (np.sum(x * x), 2 * x.T.copy().T), start.T, jac=True)
+        assert transposed.x.shape == (2, 3)
+        flat = gs.minimize(lambda x: (np.sum(x * x), 2 * x.ravel()), start, jac=True)
+        same(flat.x, found.x)
+        for given in ([3], [True], 3, np.arange(3), np.float64(2.0)):
+            assert gs.minimize(lambda x: (np.sum(x * x), 2 * x), given, jac=True).x.dtype == np.float64
+
+    @pytest.mark.parametrize(
+        "x0", [np.ones(2, complex), np.ones(2, "f2"), ["a"], None, np.ones(2, np.longdouble), np.array([object()])]
+    )
+    def test_x0_that_is_none(self, x0):
+        with pytest.raises(TypeError, match="x0: expected numbers, float32 or float64"):
+            gs.minimize(rosen, x0)
+
+    def test_args(self):
+        found = gs.minimize(lambda x, a, b: a * (x - b) ** 2, 1.0, args=(2.0, 3.0))
+        assert abs(found.x - 3) < 1e-4
+        single = gs.minimize(lambda x, a: (x - a) ** 2, 1.0, args=5.0)
+        assert abs(single.x - 5) < 1e-4
+
+    @pytest.mark.parametrize(
+        ("change", "error", "text"),
+        [
+            ({"method": "bfgs"}, ValueError, "method: expected one of"),
+            ({"method": 3}, ValueError, "method"),
+            ({"fun": 3}, TypeError, "fun: expected a callable"),
+            ({"jac": "4-point"}, ValueError, "jac: expected a callable, True or None"),
+            ({"jac": lambda x: np.ones(3)}, ValueError, r"jac: expected shape \(2,\), got float64 of shape \(3,\)"),
+            ({"jac": lambda x: np.ones(2) * 1j}, TypeError, "jac: expected float64, got complex128"),
+            ({"jac": lambda x: "ab"}, ValueError, "jac"),
+            ({"fun": lambda x: "a"}, TypeError, "fun: expected to return a number"),
+            ({"fun": lambda x: np.ones(2)}, TypeError, "fun: expected to return a number"),
+            ({"fun": lambda x: None}, TypeError, "fun: expected to return a number"),
+            ({"fun": lambda x: 1j}, TypeError, "fun: expected to return a number"),
+            ({"jac": True}, TypeError, "fun: expected to return the value and the gradient"),
+            ({"callback": 3}, TypeError, "callback"),
+            ({"hess": rosen_hess}, ValueError, "hess, hessp: only methods"),
+            ({"options": {"gtoll": 1}}, ValueError, "options: expected some of .*gtol.*, got 'gtoll'"),
+            ({"options": {"maxiter": 0.5}}, TypeError, "maxiter"),
+            ({"options": {"gtol": -1}}, ValueError, "gtol"),
+            ({"options": {"maxcor": 501}}, ValueError, "maxcor"),
+            ({"options": {"maxcor": 0}}, ValueError, "maxcor"),
+            ({"options": {"eps": 0.0}}, ValueError, "eps"),
+            ({"bounds": [(0, 1)]}, ValueError, "bounds: expected a pair for each of 2 variables, got 1"),
+            ({"bounds": [(1, 0)] * 2}, ValueError, r"bounds\[0\]: expected a lower bound of at most the upper one"),
+            ({"bounds": [(0, np.nan)] * 2}, ValueError, r"bounds\[0\]"),
+            ({"bounds": [(np.inf, np.inf)] * 2}, ValueError, "bounds"),
+            ({"bounds": [1, 2]}, ValueError, "bounds: expected pairs"),
+            ({"bounds": [("a", "b")] * 2}, TypeError, "bounds: expected numbers"),
+            ({"bounds": Bounds([0, 0, 0], 1)}, ValueError, "bounds: expected shape"),
+            ({"bounds": [(0, 1)] * 2, "method": "newton-cg"}, ValueError, "bounds: only method 'l-bfgs'"),
+            ({"method": "newton"}, ValueError, "hess: method 'newton' needs one"),
+            ({"method": "newton", "hess": lambda x: np.eye(3)}, ValueError, r"hess: expected shape \(2, 2\)"),
+            ({"method": "newton", "hess": 3}, ValueError, "hess: expected a callable"),
+            ({"method": "newton-cg", "hessp": lambda x, p: np.ones(3)}, ValueError, "hessp"),
+        ],
+    )
+    def test_errors(self, change, error, text):
+        given = {"fun": rosen, "x0": np.zeros(2), "jac": rosen_der, **change}
+        with pytest.raises(error, match=text):
+            gs.minimize(**given)
+
+    def test_infinite_bounds_are_none(self):
+        free = gs.minimize(rosenbrock, [-1.2, 1.0], jac=True)
+        found = gs.minimize(rosenbrock, [-1.2, 1.0], jac=True, bounds=[(None, np.inf), (-np.inf, None)])
+        assert found.nfev == free.nfev
+        same(found.x, free.x)
+
+    def test_bounds_that_leave_one_point(self):
+        found = gs.minimize(rosenbrock, [-1.2, 1.0], jac=True, bounds=[(0.5, 0.5), (0.25, 0.25)])
+        assert found.success
+        assert found.x.tolist() == [0.5, 0.25]
+        assert found.nfev == 1
+
+    def test_a_start_out_of_bounds_is_moved_in(self):
+        found = gs.minimize(rosenbrock, [-7.0, 7.0], jac=True, bounds=[(0, 2), (0, 2)])
+        assert found.success
+        np.testing.assert_allclose(found.x, 1, atol=1e-3)
+
+    def test_bounds_of_float32(self):
+        bounds = [(0.1, 0.3)] * 4
+        seen = []
+
+        def fun(x):
+            seen.append(x)
+            return np.sum((x - 1) ** 2), 2 * (x - 1)
+
+        found = gs.minimize(fun, np.full(4, 0.2, "f4"), jac=True, bounds=bounds)
+        assert found.success
+        assert found.x.dtype == np.float32
+        assert (found.x == np.float32(0.3)).all()
+        assert all((np.float32(0.1) <= x).all() and (x <= np.float32(0.3)).all() for x in seen)
+
+
+def test_many_breakpoints_at_once():
+    n = 20_000
+    rng = np.random.default_rng(0)
+    target = rng.normal(size=n)
+    begin = time.monotonic()
+    found = gs.minimize(lambda x: (np.sum((x - target) ** 2), 2 * (x - target)), np.zeros(n), jac=True,
+                        bounds=Bounds(-rng.random(n), rng.random(n)))  # fmt: skip
+    assert found.success
+    assert time.monotonic() - begin < 20
+
+
+def test_convergence_is_drawn():
+    from matplotlib.figure import Figure
+
+    found = {
+        name: gs.minimize(rosenbrock, [-1.2, 1.0], jac=True, method=name, options={"history": True, "maxiter": 30})
+        for name in ("l-bfgs", "adam")
+    }
+    ax = gs.plot.convergence(found, ax=Figure().subplots())
+    assert len(ax.lines) == 4
+    assert ax.get_yscale() == "log"
+    assert any("l-bfgs" in text.get_text() for text in ax.get_legend().get_texts())
+    with pytest.raises(ValueError, match=r"result: expected one of minimize with options=\{\"history\": True\}"):
+        gs.plot.convergence(gs.minimize(rosenbrock, [0.0, 0.0], jac=True))
+    with pytest.raises(ValueError, match=r"result\['x'\]"):
+        gs.plot.convergence({"x": 3})
+    with pytest.raises(ValueError, match="at least one"):
+        gs.plot.convergence({})
