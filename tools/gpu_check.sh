@@ -21,8 +21,8 @@ python3 -m gradstep info | tee "$out/info.txt"
 say test
 # First what only a device can show, the slow sanitizers last; what does not end in time is cut, and the summary shows
 # how far it came.
-timeout 270 python3 -m pytest -q -m gpu -p no:cacheprovider tests/gpu/test_gpu_device.py \
-  $(ls tests/gpu/test_gpu_*.py | grep -v -e _device -e _sanitizer) tests/gpu/test_gpu_sanitizer.py 2>&1 | tee "$out/tests.txt" | tail -40
+timeout 270 python3 -m pytest -q -m gpu -p no:cacheprovider tests/gpu/test_gpu_device.py tests/gpu/test_gpu_minimize.py \
+  $(ls tests/gpu/test_gpu_*.py | grep -v -e _device -e _minimize -e _sanitizer) tests/gpu/test_gpu_sanitizer.py 2>&1 | tee "$out/tests.txt" | tail -40
 status=${PIPESTATUS[0]}
 
 say measure

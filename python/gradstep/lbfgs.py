@@ -329,6 +329,8 @@ class LBFGS(Locked):
         if not isinstance(history, Mapping) or set(history) != set(mine["history"]):
             raise ValueError(f"history: expected {', '.join(mine['history'])}, got {history!r:.200}")
         try:
+            if not isinstance(history["first"], bool):
+                raise ValueError(f"first: expected a bool, got {history['first']!r}")
             self.native.history = tuple(history[name] for name in mine["history"])
         except (TypeError, ValueError) as error:
             raise ValueError(f"history: {error}") from None
