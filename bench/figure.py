@@ -20,6 +20,12 @@ MUST = {
     "storage": ("at least", 0.80),
     "averaging": ("at most", 1.15),
     "clipping many": ("at most", 0.08),
+    "lbfgs scipy": ("at most", 0.125),
+    "lbfgs torch": ("at most", 0.7),
+    "lbfgs memory": ("at most", 1.35),
+    "lbfgs single": ("at most", 0.55),
+    "lbfgs 10000": ("at most", 0.334),
+    "lbfgs 10": ("at most", 1.5),
 }
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import neighbours
 import numpy as np
+import second_order
 import update
 import whole_step
 from figure import MUST, Figure
@@ -37,13 +38,16 @@ FIGURES = {
         whole_step.storage,
         whole_step.averaging,
         whole_step.many_clipped,
+        second_order.lbfgs,
+        second_order.lbfgs_torch,
+        second_order.lbfgs_small,
     )
 }
 
 
 def measure(name: str, quick: bool) -> None:
     """Print each figure of that name as a line of JSON."""
-    if name == "neighbour_torch":
+    if name.endswith("_torch"):
         importlib.import_module("torch")
     for figure in FIGURES[name](quick):
         print(json.dumps(figure), flush=True)

@@ -19,7 +19,7 @@ History::History(int capacity)
       sy_(squared(slots())),
       yy_(squared(slots())),
       ss_(squared(slots())),
-      sg_(slots()),
+      dg_(slots()),
       yg_(slots()) {
   pairs_.reserve(slots());
 }
@@ -55,21 +55,21 @@ void Lbfgs::begin(Scalar f, const void* g, void* stream) {
   const Term term{1, g};
   const Combination copied{place_.gradient, {&term, 1}};
   const void* const left[] = {place_.gradient};
-  const auto& pairs = history_.pairs();
-  right_.assign(1, place_.gradient);
-  for (const int k : pairs) right_.push_back(direction(k)), right_.push_back(change(k));
-  const Products products{left, right_};
+  list_rows();
+  const Products products[] = {{left, left}, {left, rows_}};
   Pass p = pass({&copied, 1});
-  p.products = {&products, 1}, p.largest = g, p.scalar = f;
+  p.products = products, p.largest = g, p.scalar = f;
   const Results found = vectors_.run(p, stream);
   at_x_ = {found.scalar, found.largest, found.dots[0]};
   if (region_) at_x_.largest = region_->largest(doubles(place_.x), doubles(place_.gradient));
   const double* product = &found.dots[1];
-  for (const int k : pairs) {
-    history_.sg(k) = history_.length(k) * *product++;
-    history_.yg(k) = *product++;
-  }
+  for (const int k : history_.pairs()) history_.dg(k) = *product++, history_.yg(k) = *product++;
   told_ = nullptr;
+}
+
+void Lbfgs::list_rows() {
+  rows_.clear();
+  for (const int k : history_.pairs()) rows_.push_back(direction(k)), rows_.push_back(change(k));
 }
 
 // The slope is all that a trial needs which is not better.
@@ -83,25 +83,51 @@ void Lbfgs::measure(Scalar f, const void* g, void* stream) {
   slope_ = found.dots[0];
 }
 
-// The change of the gradient; its products, those of the gradient and, where a region needs them, those of
-// the direction, with all pairs.
+// The change of the gradient, and the products with all pairs.
 void Lbfgs::measure_all(Scalar f, const void* g, void* stream) {
   history_.make_room();
+  list_rows();
+  const void *const d = direction(slot_), *const y = change(slot_);
   const Term terms[] = {{1, g}, {-1, place_.gradient}};
   const Combination change_of_g{change(slot_), terms};
-  const void *const left[] = {change(slot_), g, direction(slot_)}, *const d[] = {direction(slot_)};
-  right_.assign({d[0], left[0], g});
-  for (const int k : history_.pairs()) right_.push_back(direction(k)), right_.push_back(change(k));
-  const std::span all(left);
-  const Products within[] = {{all, right_}}, freely[] = {{all.first(2), right_}, {d, d}};
+  const void* const own[] = {d, y, g};
+  const void* with_rows[] = {g, d, y};
+  int count = region_ ? 2 : 1;
+  if (Vectors::far()) with_rows[count++] = y;
+  const Products products[] = {{own, own}, {std::span(with_rows).first(count), rows_}};
   Pass p = pass({&change_of_g, 1});
-  p.products = region_ ? std::span<const Products>(within) : freely;
-  p.largest = g, p.scalar = f;
+  p.products = products, p.largest = g, p.scalar = f;
   const Results found = vectors_.run(p, stream);
-  products_.assign(found.dots.begin(), found.dots.end());
-  const std::size_t n = right_.size();
-  at_trial_ = {found.scalar, found.largest, products_[n + 2]};
-  slope_ = products_[n];
+  dd_ = found.dots[0], dy_ = found.dots[1], yy_ = found.dots[4], yg_ = found.dots[5];
+  slope_ = found.dots[2];
+  at_trial_ = {found.scalar, found.largest, found.dots[8]};
+  const auto n = std::ptrdiff_t(rows_.size());
+  const double* at = &found.dots[9];
+  g_with_.assign(at, at + n);
+  if (region_) d_with_.assign(at + n, at + 2 * n);
+  if (Vectors::far()) y_with_.assign(at + (count - 1) * n, at + count * n);
+  find_products_of_change(stream);
+}
+
+// The change is a difference of two gradients, and so are its products of theirs: as exact as in a pass of
+// their own, unless little is left of the difference.
+void Lbfgs::find_products_of_change(void* stream) {
+  constexpr double little = 1e-3;
+  const auto& pairs = history_.pairs();
+  if (yy_ >= little * little * std::max(at_trial_.gg, at_x_.gg)) {
+    y_with_.resize(rows_.size());
+    for (std::size_t i = 0; i < pairs.size(); ++i) {
+      y_with_[2 * i] = g_with_[2 * i] - history_.dg(pairs[i]);
+      y_with_[2 * i + 1] = g_with_[2 * i + 1] - history_.yg(pairs[i]);
+    }
+  } else if (!Vectors::far()) {
+    const void* const left[] = {change(slot_)};
+    const Products products{left, rows_};
+    Pass p = pass({});
+    p.products = {&products, 1};
+    const Results found = vectors_.run(p, stream);
+    y_with_.assign(found.dots.begin(), found.dots.end());
+  }
 }
 
 void Lbfgs::try_step(void* stream) {
@@ -131,31 +157,28 @@ Lbfgs::Task Lbfgs::tell(Scalar f, const void* g, void* stream) {
 
 // A pair joins the history where the curvature along the step can be told from rounding.
 void Lbfgs::accept(const void* g) {
-  const double yd = products_[0], yy = products_[1];
-  const std::size_t n = right_.size();
-  length_ = search_.step(), step_norm_ = length_ * std::sqrt(products_[2 * n]);
-  const bool curved = yd > std::numeric_limits<double>::epsilon() * -search_.start().slope && yy > 0 &&
-                      std::isfinite(yy) && length_ * yd > 0;
-  std::size_t at = 3;
-  for (const int k : history_.pairs()) {
-    history_.sy(k, slot_) = history_.length(k) * products_[at];
-    history_.yy(k, slot_) = history_.yy(slot_, k) = products_[at + 1];
-    history_.sg(k) = history_.length(k) * products_[n + at];
-    history_.yg(k) = products_[n + at + 1];
+  History& h = history_;
+  length_ = search_.step(), step_norm_ = length_ * std::sqrt(dd_);
+  const bool curved = dy_ > std::numeric_limits<double>::epsilon() * -search_.start().slope && yy_ > 0 &&
+                      std::isfinite(yy_) && length_ * dy_ > 0;
+  std::size_t at = 0;
+  for (const int k : h.pairs()) {
+    h.sy(k, slot_) = h.length(k) * y_with_[at];
+    h.yy(k, slot_) = h.yy(slot_, k) = y_with_[at + 1];
+    h.dg(k) = g_with_[at], h.yg(k) = g_with_[at + 1];
     if (region_) {
-      history_.ss(k, slot_) = history_.ss(slot_, k) = history_.length(k) * length_ * products_[2 * n + at];
-      history_.sy(slot_, k) = length_ * products_[2 * n + at + 1];
+      h.ss(k, slot_) = h.ss(slot_, k) = h.length(k) * length_ * d_with_[at];
+      h.sy(slot_, k) = length_ * d_with_[at + 1];
     }
     at += 2;
   }
   if (curved) {
-    history_.length(slot_) = length_;
-    history_.sy(slot_, slot_) = length_ * yd;
-    history_.yy(slot_, slot_) = yy;
-    history_.ss(slot_, slot_) = step_norm_ * step_norm_;
-    history_.sg(slot_) = length_ * products_[n];
-    history_.yg(slot_) = products_[n + 1];
-    history_.push(slot_);
+    h.length(slot_) = length_;
+    h.sy(slot_, slot_) = length_ * dy_;
+    h.yy(slot_, slot_) = yy_;
+    h.ss(slot_, slot_) = step_norm_ * step_norm_;
+    h.dg(slot_) = slope_, h.yg(slot_) = yg_;
+    h.push(slot_);
   }
   at_x_ = at_trial_;
   told_ = g;

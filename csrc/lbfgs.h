@@ -31,13 +31,14 @@ class History {
   double& sy(int i, int j) { return sy_[i * slots() + j]; }  // the step of i, the change of j
   double& yy(int i, int j) { return yy_[i * slots() + j]; }
   double& ss(int i, int j) { return ss_[i * slots() + j]; }
-  double& sg(int i) { return sg_[i]; }
-  double& yg(int i) { return yg_[i]; }
+  double& dg(int i) { return dg_[i]; }  // of the direction with the gradient at x
+  double& yg(int i) { return yg_[i]; }  // likewise of the change
+  double sg(int i) const { return length_[i] * dg_[i]; }
 
  private:
   int capacity_;
   std::vector<int> pairs_;
-  std::vector<double> length_, sy_, yy_, ss_, sg_, yg_;
+  std::vector<double> length_, sy_, yy_, ss_, dg_, yg_;
 };
 
 // Where x may go, if not everywhere: on the CPU and in double.
@@ -105,6 +106,8 @@ class Lbfgs {
   Pass pass(std::span<const Combination> combinations) const;
   void measure(Scalar f, const void* g, void* stream);
   void measure_all(Scalar f, const void* g, void* stream);
+  void find_products_of_change(void* stream);
+  void list_rows();
   void try_step(void* stream);
   void accept(const void* g);
   double choose_terms();
@@ -120,12 +123,15 @@ class Lbfgs {
   Point at_x_, at_trial_;
   double slope_ = 0;  // at the trial
   double length_ = 0, step_norm_ = 0;
-  int slot_ = 0;                    // of the direction in use
-  int trials_ = 0;                  // on it
-  bool first_ = true;               // no step was taken yet
-  const void* told_ = nullptr;      // the gradient at the accepted trial, until it is copied
-  std::vector<const void*> right_;  // of the products at the trial, and what they are
-  std::vector<double> products_;
+  int slot_ = 0;                // of the direction in use
+  int trials_ = 0;              // on it
+  bool first_ = true;           // no step was taken yet
+  const void* told_ = nullptr;  // the gradient at the accepted trial, until it is copied
+  // Products at the trial, of direction, change and gradient: among themselves, and with rows_, which are the
+  // direction and the change of each pair.
+  double dd_ = 0, dy_ = 0, yy_ = 0, yg_ = 0;
+  std::vector<const void*> rows_;
+  std::vector<double> g_with_, d_with_, y_with_;
   std::vector<double> alpha_, weight_;
   std::vector<Term> terms_;  // of the direction
 };

@@ -74,6 +74,8 @@ class Vectors {
   // Waits for the device where the pass asks for anything. The results are good until the next.
   Results run(const Pass& pass, void* stream);
 
+  static bool far();  // whether to ask twice costs more than to compute what may not be needed
+
  private:
   struct Memory;
   std::unique_ptr<Memory> memory_;

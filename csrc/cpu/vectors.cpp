@@ -15,6 +15,7 @@ struct Vectors::Memory {
 
 Vectors::Vectors(int) : memory_(std::make_unique<Memory>()) {}
 Vectors::~Vectors() = default;
+bool Vectors::far() { return false; }
 
 static double read(const Scalar& scalar) {
   if (!scalar.at) return scalar.value;

@@ -181,6 +181,7 @@ struct Vectors::Memory {
 
 Vectors::Vectors(int device) : memory_(std::make_unique<Memory>(device)) {}
 Vectors::~Vectors() { cudaFree(memory_->on_device); }
+bool Vectors::far() { return true; }
 
 template <class T>
 void Vectors::Memory::launch_combinations(const Pass& pass, cudaStream_t stream) {
