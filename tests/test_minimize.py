@@ -87,6 +87,16 @@ class TestAgainstSciPy:
         np.testing.assert_allclose(found.fun, scipys.fun, rtol=1e-3, atol=1e-7)
         assert found.nfev <= 1.2 * scipys.nfev
 
+    @pytest.mark.parametrize("bounds", [None, [(-2, 2)] * 4], ids=["free", "bounded"])
+    def test_the_inverse_hessian(self, bounds):
+        start, options = np.full(4, -1.2), {"maxcor": 100}  # SciPy's pairs are out of order once they are more
+        found = gs.minimize(rosenbrock, start, jac=True, bounds=bounds, options=options)
+        scipys = optimize.minimize(rosenbrock, start, jac=True, bounds=bounds, method="L-BFGS-B", options=options)
+        assert found.nit == scipys.nit
+        np.testing.assert_allclose(found.hess_inv.todense(), scipys.hess_inv.todense(), rtol=1e-3)
+        few = gs.minimize(rosenbrock, start, jac=True, bounds=bounds, options={"maxcor": 8, "ftol": 0.0})
+        np.testing.assert_allclose(few.hess_inv.todense(), np.linalg.inv(rosen_hess(np.ones(4))), atol=0.1)
+
     def test_as_a_method_of_scipys(self):
         problem = PROBLEMS[0]
         for name in ("l-bfgs", "newton-cg"):

@@ -59,8 +59,8 @@ class Boxed:
         self.x, self.trial, self.gradient = host.vector(), host.vector(), host.vector()
         self.x[...] = self.trial[...] = objective.space.to_host(objective.trial)
         lower, upper = (np.asarray(side, np.float64) for side in box)
-        vectors = (self.x, self.trial, self.gradient, host.rows(2 * (maxcor + 1)))
-        self.native = _cpu.lbfgs_within(lower, upper, *vectors, maxcor, maxls)
+        self.rows = host.rows(2 * (maxcor + 1))
+        self.native = _cpu.lbfgs_within(lower, upper, self.x, self.trial, self.gradient, self.rows, maxcor, maxls)
 
     def evaluate(self) -> tuple[float, Array]:
         """Evaluate at the trial."""
@@ -97,7 +97,8 @@ def minimize(objective: Objective, search: Search, *, maxcor: int, maxls: int, b
     """
     form = Free(objective, maxcor, maxls) if box is None else Boxed(objective, maxcor, maxls, box)
     run(form, search, lambda: objective.space.copy(objective.space.shaped(form.point()[0])))
-    return search.result(*form.point())
+    more = {} if objective.space.on_device else {"hess_inv": _inverse(form.rows, form.native.history)}
+    return search.result(*form.point(), **more)
 
 
 def run(form: Any, search: Search, x: Callable[[], Array]) -> None:
@@ -130,6 +131,15 @@ def run(form: Any, search: Search, x: Callable[[], Array]) -> None:
         if task != TRIAL and not over:
             over = not _advance(native, search)
     native.settle()
+
+
+def _inverse(rows: Array, history: tuple[Any, ...]) -> Any:
+    """Return the estimate of the inverse Hessian, as SciPy's method does."""
+    from scipy.optimize import LbfgsInvHessProduct
+
+    pairs, lengths, *_ = history
+    steps = rows[pairs].astype(np.float64) * np.array([lengths[k] for k in pairs])[:, None]
+    return LbfgsInvHessProduct(steps, rows[[k + len(lengths) for k in pairs]].astype(np.float64))
 
 
 def _advance(native: Any, search: Search) -> bool:

@@ -128,7 +128,8 @@ def minimize(
     scipy.optimize.OptimizeResult
         ``x`` with the dtype, device and shape of `x0`, ``fun``, ``jac``, ``nit``, ``nfev``, ``njev``, ``success``,
         ``message``, and ``status``: 0 converged, 1 a limit was met, 2 no better point was found along a direction,
-        3 the function or a derivative is not finite, 99 the callback raised StopIteration.
+        3 the function or a derivative is not finite, 99 the callback raised StopIteration. "l-bfgs" adds ``hess_inv``
+        for NumPy arrays, Newton's methods add ``nhev``.
 
     Raises
     ------
