@@ -93,7 +93,7 @@ class TestAgainstSciPy:
         found = gs.minimize(rosenbrock, start, jac=True, bounds=bounds, options=options)
         scipys = optimize.minimize(rosenbrock, start, jac=True, bounds=bounds, method="L-BFGS-B", options=options)
         assert found.nit == scipys.nit
-        np.testing.assert_allclose(found.hess_inv.todense(), scipys.hess_inv.todense(), rtol=1e-3)
+        np.testing.assert_allclose(found.hess_inv.todense(), scipys.hess_inv.todense(), rtol=0.05)
         few = gs.minimize(rosenbrock, start, jac=True, bounds=bounds, options={"maxcor": 8, "ftol": 0.0})
         np.testing.assert_allclose(few.hess_inv.todense(), np.linalg.inv(rosen_hess(np.ones(4))), atol=0.1)
 
