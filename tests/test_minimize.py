@@ -527,8 +527,10 @@ class TestHostileFunctions:
             x[:] = np.nan
             return value
 
-        changed = gs.minimize(changing, [-1.2, 1.0], jac=True)
-        same(changed.x, found.x)
+        same(gs.minimize(changing, [-1.2, 1.0], jac=True).x, found.x)
+        for jac in (lambda x: changing(x)[1], None):
+            apart = gs.minimize(lambda x: changing(x)[0], [-1.2, 1.0], jac=jac)
+            same(apart.x, gs.minimize(rosen, [-1.2, 1.0], jac=None if jac is None else rosen_der).x)
         for method in ("adam", "newton", "newton-cg"):
             given = {"hess": rosen_hess} if method.startswith("newton") else {"options": {"maxiter": 30}}
             same(

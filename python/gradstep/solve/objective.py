@@ -14,10 +14,38 @@ from gradstep.solve.box import Box
 from gradstep.solve.vectors import Space
 
 
+class Handout:
+    """A vector that the user's functions get, and may keep: then another takes its place.
+
+    Parameters
+    ----------
+    space : Space
+        Where it lives.
+    """
+
+    def __init__(self, space: Space) -> None:
+        self.space = space
+        self.vector = space.vector()
+        self._known = self._references()  # whoever refers to it besides, later on, has kept it
+
+    def renew(self) -> bool:
+        """Take another vector if this one was kept; return whether."""
+        if self._references() == self._known:
+            return False
+        fresh = self.space.vector()
+        self.space.run([(fresh, [(1.0, self.vector)])])
+        self.vector = fresh
+        return True
+
+    def _references(self) -> int:
+        # Views that are kept refer to the memory, not to the vector, which is a view of it too.
+        return sys.getrefcount(self.vector.base)
+
+
 class Objective:
     """A function, its gradient, and the vector that it is evaluated at.
 
-    The function gets an array of its own: if it keeps it, the next evaluation uses another.
+    Each function gets an array of its own, which it may keep or change.
 
     Parameters
     ----------
@@ -48,44 +76,45 @@ class Objective:
         self.args = args if isinstance(args, tuple) else (args,)
         self.eps = eps if eps is not None else 1e-8 if space.dtype == np.float64 else math.sqrt(1.2e-7)
         self.nfev = self.njev = 0
-        self.trial = space.copy(space.start)
-        self._held: Callable[[Array], None] | None = None
-        self._unshared = self._references()
+        self._for_fun = Handout(space)
+        self._for_jac = None if jac is True else Handout(space)
+        space.run([(self.trial, [(1.0, space.copy(space.start))])])
+        self._held: Callable[[Array], None] = lambda trial: None
+
+    @property
+    def trial(self) -> Array:
+        """Where the next evaluation is."""
+        return self._for_fun.vector
 
     def hold(self, replace: Callable[[Array], None]) -> None:
-        """Let a native method work on `trial` too: it is told where a new one takes its place."""
+        """Let a native method write to `trial`: it is told where a new one takes its place."""
         self._held = replace
-        self._unshared = self._references()
 
     def evaluate(self) -> tuple[Any, Array]:
         """Evaluate at `trial`; return the function's value, perhaps on the device still, and its gradient."""
         f, g = self._both()
-        if self._references() > self._unshared:
-            fresh = self.space.vector()
-            self.space.run([(fresh, [(1.0, self.trial)])])
-            self.trial = fresh
-            if self._held:
-                self._held(fresh)
+        if self._for_fun.renew():
+            self._held(self.trial)
+        if self._for_jac:
+            self._for_jac.renew()
         return f, g
-
-    def _references(self) -> int:
-        # Views that the user keeps refer to the memory, not to `trial`, which is a view of it too.
-        return sys.getrefcount(self.trial.base)
 
     def _both(self) -> tuple[Any, Array]:
         x = self.space.shaped(self.trial)
+        if self._for_jac:
+            self.space.run([(self._for_jac.vector, [(1.0, self.trial)])])
         self.nfev += 1
-        if self.jac is True:
-            found = self.fun(x, *self.args)
+        found = self.fun(x, *self.args)
+        if self._for_jac is None:
             if not isinstance(found, Sequence) or len(found) != 2:
                 raise TypeError(f"fun: expected to return the value and the gradient, got {_kind(found)}")
             self.njev += 1
             return self._value_of(found[0]), self.vector_of(found[1], "fun")
-        f = self._value_of(self.fun(x, *self.args))
+        f, x = self._value_of(found), self.space.shaped(self._for_jac.vector)
         if callable(self.jac):
             self.njev += 1
             return f, self.vector_of(self.jac(x, *self.args), "jac")
-        return f, self._differences(f)
+        return f, self._differences(f, self._for_jac.vector)
 
     def _value_of(self, f: Any) -> Any:
         return number(f, self.space, "fun")
@@ -111,15 +140,15 @@ class Objective:
             return space.copy(g)
         return g.reshape(-1)
 
-    def _differences(self, f: Any) -> Array:
+    def _differences(self, f: Any, point: Array) -> Array:
         """Return the gradient by SciPy's forward differences, on the host."""
         from scipy.optimize import approx_fprime
 
-        space, x = self.space, np.array(self.space.to_host(self.trial))
+        space, x = self.space, np.array(self.space.to_host(point))
 
         def at(values: Array) -> float:
-            if values is x or np.array_equal(values, x):
-                return float(f)
+            if np.array_equal(values, x):
+                return plain(f, "fun")
             self.nfev += 1
             made = space.vector()
             space.from_host(made, values)
