@@ -354,6 +354,13 @@ class TestStopping:
         assert ends_at_once(0.99e-5)
         assert not ends_at_once(1.01e-5)
 
+    @pytest.mark.parametrize("method", list(METHODS))
+    def test_no_iteration_at_all(self, method):
+        given = {"hess": rosen_hess} if method.startswith("newton") else {}
+        found = gs.minimize(rosen, [-1.2, 1.0], jac=rosen_der, method=method, options={"maxiter": 0}, **given)
+        assert (found.status, found.nit, found.nfev) == (1, 0, 1)
+        assert found.x.tolist() == [-1.2, 1.0]
+
     def test_tol(self):
         loose = gs.minimize(rosenbrock, [-1.2, 1.0], jac=True, tol=1.0)
         assert loose.success

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from gradstep import hyperparameters
 from gradstep.hyperparameters import check_flag, check_float
 from gradstep.rules import NAG, SGD, Adagrad, Adam, AdamW, GradientDescent, Momentum
-from gradstep.schedules import COUNT
+from gradstep.schedules import COUNT, WHOLE
 from gradstep.solve import descent, lbfgs, newton, newton_cg
 from gradstep.solve.box import Box
 from gradstep.solve.hessian import Hessian
@@ -202,8 +202,8 @@ def _split(
     for key in ("gtol", "ftol", "xtol"):
         within = hyperparameters.NON_NEGATIVE
         limits[key] = check_float("tol" if tol is limits[key] else f"options[{key!r}]", within, limits[key])
-    for key in ("maxiter", "maxfun"):
-        limits[key] = COUNT(f"options[{key!r}]", limits[key])
+    for key, kind in (("maxiter", WHOLE), ("maxfun", COUNT)):
+        limits[key] = kind(f"options[{key!r}]", limits[key])
     if name in RULES:
         return limits, {"hypers": options}, eps, disp, history
     own = {**method.options}

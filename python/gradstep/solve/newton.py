@@ -133,11 +133,12 @@ def solve(matrix: Array, jac: Array, on_device: bool) -> Array | None:
     least = 1e-3 * scale or 1.0
     lowest = lapack.lowest(matrix)
     shift = 0.0 if lowest > 0 else least - lowest
-    while True:
+    while math.isfinite(shift):
         found = lapack.solve(matrix, shift, jac)
         if found is not None:
             return found
         shift = max(2 * shift, least)
+    return None
 
 
 class Host:
