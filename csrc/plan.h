@@ -24,7 +24,9 @@ struct Slot {
   std::int64_t n = 0;  // real numbers
   int group;
   Ranges::Range apart{};         // where a gradient was last found to share no memory with us
-  std::optional<Layout> layout;  // of the present call, where its gradient makes one necessary
+  std::optional<Layout> layout;  // with a gradient of these strides, where that makes one necessary
+  Format laid_format{};
+  std::vector<std::int64_t> laid_strides;
 };
 
 class Plan {
@@ -280,9 +282,15 @@ class Plan {
     tensors_.push_back(t);
   }
 
+  // Most gradients lie as they did in the step before.
   static void lay_out(Slot& slot, const View& grad, Tensor& t) {
-    const RealAxes p(slot.p), g(grad);
-    slot.layout.emplace(p.dims, p.shape, p.strides, g.strides);
+    const std::span strides(grad.strides, std::size_t(grad.dims));
+    if (!slot.layout || slot.laid_format != grad.format || !std::ranges::equal(strides, slot.laid_strides)) {
+      const RealAxes p(slot.p), g(grad);
+      slot.layout.emplace(p.dims, p.shape, p.strides, g.strides);
+      slot.laid_format = grad.format;
+      slot.laid_strides.assign(strides.begin(), strides.end());
+    }
     if (slot.layout->flat()) return;
     t.layout = &*slot.layout;
     t.tiles = slot.layout->tiles;
