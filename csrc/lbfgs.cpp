@@ -139,7 +139,7 @@ void Lbfgs::try_step(void* stream) {
 }
 
 Lbfgs::Task Lbfgs::tell(Scalar f, const void* g, void* stream) {
-  const bool all = f.at || search_.falls(f.value);
+  const bool all = Vectors::far() || search_.falls(f.value);
   all ? measure_all(f, g, stream) : measure(f, g, stream);
   const bool finite = std::isfinite(at_trial_.f) && std::isfinite(at_trial_.largest) && std::isfinite(slope_);
   const auto answer = search_.tell(finite ? at_trial_.f : std::numeric_limits<double>::quiet_NaN(), slope_);

@@ -290,6 +290,13 @@ class TestErrors:
         assert "not finite" in opt.message
         same(x, np.ones(3))
 
+    def test_a_step_within_a_step(self):
+        x = np.full(3, -1.0)
+        opt = gs.LBFGS(x)
+        with pytest.raises(RuntimeError, match="within its own"):
+            opt.step(lambda p: (opt.step(rosenbrock), p))
+        assert opt.step(rosenbrock) < 10
+
     def test_no_copies_of_it(self):
         with pytest.raises(TypeError, match="references"):
             __import__("copy").copy(gs.LBFGS(np.zeros(3)))

@@ -39,9 +39,9 @@ def test_evaluations_are_like_scipys():
     assert np.median(ratios) <= 1.2
 
 
-def fit(scale="jac", **more):
+def fit(scale=None, noise=0.0, **more):
     t = np.linspace(0, 3, 30)
-    y = 2e4 * np.exp(-0.7 * t) + 5
+    y = 2e4 * np.exp(-0.7 * t) + 5 + noise * np.sin(17 * t)
     return gs.least_squares(lambda p: p[0] * np.exp(-p[1] * t) + p[2] - y, [1e4, 1.0, 0.0], x_scale=scale, **more)
 
 
@@ -52,8 +52,8 @@ class TestOptions:
 
     def test_each_limit_says_so(self):
         assert fit(xtol=None, ftol=None, gtol=1e-3).status == 1
-        assert fit(xtol=None, gtol=None).status == 2
-        assert fit(ftol=None, gtol=None).status == 3
+        assert fit(noise=1.0, xtol=None, gtol=None).status == 2
+        assert fit(noise=1.0, ftol=None, gtol=None).status == 3
         assert fit(max_nfev=2).status == 0
         assert not fit(max_nfev=2).success
         assert fit(max_nfev=2).nfev == 2
@@ -84,6 +84,11 @@ class TestOptions:
         out = capsys.readouterr().out
         assert "iteration 1" in out
         assert "lm: " in out
+
+    def test_variables_of_very_different_size(self):
+        t = np.linspace(0, 3000, 80)
+        found = gs.least_squares(lambda p: p[0] * np.exp(-p[1] * t) - 5e6 * np.exp(-1e-3 * t), [1e6, 5e-3])
+        np.testing.assert_allclose(found.x, [5e6, 1e-3], rtol=1e-6)
 
     def test_args_shapes_and_dtypes(self):
         start = np.zeros((2, 2), "f4")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import optimize
 from scipy.optimize import Bounds, OptimizeResult, rosen, rosen_der, rosen_hess, rosen_hess_prod
+from scipy.sparse.linalg import LinearOperator
 
 import gradstep as gs
 from gradstep.solve.minimize import METHODS, RULES
@@ -130,6 +131,15 @@ class TestAgainstSciPy:
         assert np.max(seen) <= 0.4
         scipys = optimize.minimize(rosen, np.full(3, 0.4), bounds=[(0.1, 0.4)] * 3, method="L-BFGS-B")
         np.testing.assert_allclose(found.x, scipys.x, atol=1e-4)
+        for bounds in ([(0, 0), (None, None)], [(1, 1), (0, 1)], [(0, 1e-9), (0, 3)]):
+            low, high = np.array(bounds, float).T
+            seen.clear()
+            narrow = gs.minimize(fun, [0.5, 0.5], bounds=bounds)
+            assert narrow.success
+            assert not (np.array(seen) < low).any()
+            assert not (np.array(seen) > high).any()
+        root = gs.minimize(lambda x: float(np.sqrt(x[0]) + (x[1] - 2) ** 2), [0.0, 0.0], bounds=[(0, 0), (None, None)])
+        np.testing.assert_allclose(root.x, [0, 2], atol=1e-4)
         free = gs.minimize(rosen, np.full(3, 0.4))
         np.testing.assert_allclose(free.x, 1, atol=1e-3)
 
@@ -304,7 +314,14 @@ class TestMethods:
         newton = gs.minimize(rosen, start, jac=rosen_der, hess=rosen_hess, method="newton")
         product = gs.minimize(rosen, start, jac=rosen_der, hessp=rosen_hess_prod, method="newton-cg")
         neither = gs.minimize(rosen, start, jac=rosen_der, method="newton-cg")
-        for found in (newton, product, neither):
+        operator = gs.minimize(
+            rosen,
+            start,
+            jac=rosen_der,
+            hess=lambda x: LinearOperator((20, 20), lambda v: rosen_hess_prod(x, v.ravel())),
+            method="newton-cg",
+        )
+        for found in (newton, product, neither, operator):
             assert found.success
             assert np.abs(rosen_der(found.x)).max() < 1e-5
         assert newton.nhev == newton.nit
@@ -456,6 +473,29 @@ class TestHostileFunctions:
         uphill = gs.minimize(fun, [-0.99], jac=True, method=method, bounds=bounds, **hess)
         assert uphill.success
         assert abs(uphill.x[0]) < 1e-3
+
+    @pytest.mark.parametrize("method", ["l-bfgs", "newton", "newton-cg"])
+    def test_minus_infinity_is_no_minimum(self, method):
+        given = {"hess": lambda x: np.diag(-1 / x**2)} if method.startswith("newton") else {}
+        with np.errstate(divide="ignore", over="ignore"):
+            found = gs.minimize(
+                lambda x: (float(np.log(np.maximum(x[0], 0))), 1 / x), [1.0], jac=True, method=method, **given
+            )
+        assert np.isfinite(found.fun)
+        assert found.fun <= 0
+
+    @pytest.mark.parametrize("method", ["l-bfgs", "newton", "newton-cg"])
+    @pytest.mark.parametrize("start", [1e-170, 1e-300])
+    def test_gradients_too_short_to_square(self, method, start):
+        given = {"hess": lambda x: 2 * np.eye(2)} if method == "newton" else {}
+        options = {"gtol": 0.0, "maxiter": 50}
+        found = gs.minimize(lambda x: (x @ x, 2 * x), [start] * 2, jac=True, method=method, options=options, **given)
+        assert found.status in (0, 1, 2)
+
+    def test_a_constant_with_a_gradient_is_not_descended(self):
+        for method in ("l-bfgs", "newton-cg"):
+            found = gs.minimize(lambda x: (5.0, np.ones(2)), [1.0, 2.0], jac=True, method=method)
+            assert (found.status, found.nit) == (2, 0)
 
     @pytest.mark.parametrize("method", ["l-bfgs", "newton", "newton-cg"])
     @pytest.mark.parametrize("bounds", [None, [(-9, 9)] * 2], ids=["free", "bounded"])
@@ -621,7 +661,12 @@ class TestArguments:
             ({"options": {"maxcor": 501}}, ValueError, "maxcor"),
             ({"options": {"maxcor": 0}}, ValueError, "maxcor"),
             ({"options": {"eps": 0.0}}, ValueError, "eps"),
-            ({"bounds": [(0, 1)]}, ValueError, "bounds: expected a pair for each of 2 variables, got 1"),
+            ({"bounds": [(0, 1)] * 3}, ValueError, "bounds: expected a pair for each of 2 variables, got 3"),
+            ({"bounds": 5}, TypeError, "bounds: expected Bounds or a sequence of pairs"),
+            ({"options": [1]}, TypeError, "options: expected a dict"),
+            ({"options": {"gtol": None}}, TypeError, r"options\['gtol'\]"),
+            ({"x0": np.ma.array([1.0, 2.0])}, TypeError, "x0: .*masked"),
+            ({"method": "newton", "hess": lambda x: LinearOperator((2, 2), lambda v: v)}, TypeError, "needs a matrix"),
             ({"bounds": [(1, 0)] * 2}, ValueError, r"bounds\[0\]: expected a lower bound of at most the upper one"),
             ({"bounds": [(0, np.nan)] * 2}, ValueError, r"bounds\[0\]"),
             ({"bounds": [(np.inf, np.inf)] * 2}, ValueError, "bounds"),
@@ -668,8 +713,10 @@ class TestArguments:
         found = gs.minimize(fun, np.full(4, 0.2, "f4"), jac=True, bounds=bounds)
         assert found.success
         assert found.x.dtype == np.float32
-        assert (found.x == np.float32(0.3)).all()
-        assert all((np.float32(0.1) <= x).all() and (x <= np.float32(0.3)).all() for x in seen)
+        assert (found.x == np.nextafter(np.float32(0.3), np.float32(0))).all()  # float32(0.3) lies above 0.3
+        assert all((x.astype(float) >= 0.1).all() and (x.astype(float) <= 0.3).all() for x in seen)
+        point = gs.minimize(fun, np.zeros(4, "f4"), jac=True, bounds=[(0.1, 0.1)])
+        assert (point.x == np.float32(0.1)).all()
 
 
 def test_many_breakpoints_at_once():
@@ -681,6 +728,17 @@ def test_many_breakpoints_at_once():
                         bounds=Bounds(-rng.random(n), rng.random(n)))  # fmt: skip
     assert found.success
     assert time.monotonic() - begin < 20
+
+
+def test_convergence_of_what_is_not_finite_is_drawn():
+    from matplotlib.figure import Figure
+
+    bad = gs.minimize(lambda x: np.nan, [1.0], options={"history": True})
+    good = gs.minimize(rosenbrock, [0.0, 0.0], jac=True, options={"history": True})
+    ax = gs.plot.convergence({"bad": bad, "good": good}, ax=Figure().subplots())
+    assert np.isfinite(ax.lines[2].get_ydata()).sum() > 5
+    with pytest.raises(ValueError, match="result"):
+        gs.plot.convergence(OptimizeResult(fun=1.0, history={"grad": [1.0]}))
 
 
 def test_convergence_is_drawn():

@@ -109,6 +109,7 @@ class LBFGS(Locked):
         )
         self._scatter = self._copier(self._arrays, "trial")
         self.nfev, self._steps, self._last = 0, 0, (math.nan, False, "")
+        self._loss_and_grads: Callable[[Container], tuple[Any, Container]] | None = None
 
     def step(self, loss_and_grads: Callable[[Container], tuple[Any, Container]]) -> float:
         """Make up to `maxiter` iterations on one function.
@@ -126,13 +127,15 @@ class LBFGS(Locked):
 
         Raises
         ------
-        TypeError, ValueError
-            If what it returns is not of the right type or shape. Whatever it raises, the parameters are left at the
-            last point that an iteration ended at.
+        TypeError, ValueError, RuntimeError
+            If what it returns is not of the right type or shape, or if it calls `step`. Whatever it raises, the
+            parameters are left at the last point that an iteration ended at.
         """
         if not callable(loss_and_grads):
             raise TypeError(f"loss_and_grads: expected a callable, got {type(loss_and_grads).__name__}")
         with self._lock:
+            if self._loss_and_grads is not None:
+                raise RuntimeError("LBFGS: step was called within its own loss_and_grads")
             checked(self._arrays, self._forest.labels)  # none may have become read-only
             self._gather_x.step(self._arrays)
             self._gather_trial.step(self._arrays)
@@ -144,6 +147,7 @@ class LBFGS(Locked):
                 self.native.settle()
                 self._scatter.step(self._parts(self._x))
                 self._steps += search.nit
+                self._loss_and_grads = None
             self._last = search.f, search.status == 0, search.message
             return search.f
 
@@ -157,6 +161,7 @@ class LBFGS(Locked):
         """
         self._scatter.step(self._parts(self._trial))
         self.nfev += 1
+        assert self._loss_and_grads is not None
         found = self._loss_and_grads(self._params)
         if not isinstance(found, (tuple, list)) or len(found) != 2:
             raise TypeError(f"loss_and_grads: expected to return the loss and gradients, got {type(found).__name__}")

@@ -54,7 +54,7 @@ def convergence(result: Any, ax: Axes | None = None) -> Axes:
     if not courses:
         raise ValueError("result: expected at least one, got none")
     ax = _new_axes() if ax is None else ax
-    lowest = min(min(course["fun"]) for course in courses.values())
+    lowest = min((f for course in courses.values() for f in course["fun"] if math.isfinite(f)), default=0.0)
     for name, course in courses.items():
         prefix = f"{name}: " if name else ""
         above = [f - lowest if f > lowest else math.nan for f in course["fun"]]
@@ -68,7 +68,7 @@ def convergence(result: Any, ax: Axes | None = None) -> Axes:
 
 def _course(name: str, result: Any) -> Mapping[str, Any]:
     course = getattr(result, "history", None)
-    if not isinstance(course, Mapping):
+    if not isinstance(course, Mapping) or not {"fun", "grad"} <= set(course):
         label = f"result[{name!r}]" if name else "result"
         raise ValueError(f'{label}: expected one of minimize with options={{"history": True}}, got none')
     return course

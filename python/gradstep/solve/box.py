@@ -23,17 +23,21 @@ class Box:
 
     def __init__(self, bounds: Any, space: Space) -> None:
         if hasattr(bounds, "lb") and hasattr(bounds, "ub"):
-            self.lower, self.upper = (_limits(side, space) for side in (bounds.lb, bounds.ub))
+            lows, highs = bounds.lb, bounds.ub
         else:
+            if not hasattr(bounds, "__iter__"):
+                raise TypeError(f"bounds: expected Bounds or a sequence of pairs, got {bounds!r}")
             pairs = list(bounds)
+            if len(pairs) == 1:
+                pairs *= space.n
             if len(pairs) != space.n:
                 raise ValueError(f"bounds: expected a pair for each of {space.n} variables, got {len(pairs)}")
             try:
                 lows, highs = zip(*pairs, strict=True) if pairs else ((), ())
             except (TypeError, ValueError):
                 raise ValueError("bounds: expected pairs (lower, upper)") from None
-            self.lower = _limits([-np.inf if x is None else x for x in lows], space)
-            self.upper = _limits([np.inf if x is None else x for x in highs], space)
+            lows, highs = ([side if x is None else x for x in of] for side, of in ((-np.inf, lows), (np.inf, highs)))
+        self.lower, self.upper = _rounded_inwards(_limits(lows, space), _limits(highs, space), space.dtype)
         wrong = np.flatnonzero(~(self.lower <= self.upper))
         if wrong.size:
             k = int(wrong[0])
@@ -48,6 +52,12 @@ class Box:
     def open(self) -> bool:
         """Whether there is no bound at all."""
         return bool(np.all(self.lower == -np.inf) and np.all(self.upper == np.inf))
+
+    def steps(self, x: Array, eps: float) -> Array:
+        """Return steps of finite differences that keep within: to the side where there is room; 0 for none at all."""
+        up, down = self.upper - x, x - self.lower
+        forwards = (up >= eps) | (up >= down)
+        return np.where(forwards, np.minimum(up, eps), -np.minimum(down, eps)).astype(x.dtype)
 
     def __iter__(self) -> Any:
         return iter((self.lower, self.upper))
@@ -64,6 +74,16 @@ def _limits(side: Any, space: Space) -> Array:
     if values.shape == space.shape:
         values = values.reshape(-1)
     try:
-        return np.broadcast_to(values, (space.n,)).astype(space.dtype)
+        return np.broadcast_to(values, (space.n,)).astype(np.float64)
     except ValueError:
         raise ValueError(f"bounds: expected shape {space.shape}, got {values.shape}") from None
+
+
+def _rounded_inwards(lows: Array, highs: Array, dtype: np.dtype[Any]) -> tuple[Array, Array]:
+    """Return bounds in the dtype of x, of which none lies outside; a single point between them is rounded."""
+    lower, upper = lows.astype(dtype), highs.astype(dtype)
+    lower = np.where(lower < lows, np.nextafter(lower, dtype.type(np.inf)), lower)
+    upper = np.where(upper > highs, np.nextafter(upper, dtype.type(-np.inf)), upper)
+    point = (lower > upper) & (lows <= highs)
+    nearest = lows.astype(dtype)
+    return np.where(point, nearest, lower), np.where(point, nearest, upper)

@@ -32,11 +32,13 @@ class Hessian:
         self.nhev = 0
 
     def matrix(self, x: Array) -> Array:
-        """Return the matrix at a vector, checked, as an array of its device."""
+        """Return the matrix at a vector, checked, on its device; or the linear operator that `hess` gave."""
         space = self.objective.space
         n = space.n
         self.nhev += 1
-        found = self.hess(space.shaped(x), *self.objective.args)
+        found = self.hess(self._own(x), *self.objective.args)
+        if hasattr(found, "matvec"):  # a linear operator
+            return found
         if space.on_device:
             if not is_cuda(found):
                 raise TypeError(f"hess: expected a CUDA array, got {type(found).__name__}")
@@ -55,9 +57,11 @@ class Hessian:
         """Return what multiplies a vector by the Hessian at `x`; without one, differences of gradients do."""
         objective, space = self.objective, self.objective.space
         if self.hessp is not None:
-            return lambda v: self._product(space.shaped(x), space.shaped(v))
+            return lambda v: self._product(self._own(x), self._own(v))
         if self.hess is not None:
             matrix = self.matrix(x)
+            if hasattr(matrix, "matvec"):
+                return lambda v: objective.vector_of(matrix.matvec(v), "hess")
             return partial(_multiply, matrix)
         scale = math.sqrt(float(np.finfo(space.dtype).eps)) * (1 + math.sqrt(space.dot(x, x)))
         product = space.vector()
@@ -70,6 +74,10 @@ class Hessian:
             return product
 
         return differences
+
+    def _own(self, vector: Array) -> Array:
+        space = self.objective.space
+        return space.shaped(space.copy(space.shaped(vector)))
 
     def _product(self, x: Array, v: Array) -> Array:
         self.nhev += 1

@@ -11,7 +11,7 @@ from gradstep import _cpu
 from gradstep.containers import Array
 from gradstep.solve.box import Box
 from gradstep.solve.objective import Objective, plain
-from gradstep.solve.search import STUCK, Search
+from gradstep.solve.search import Search
 from gradstep.solve.vectors import Space
 
 TRIAL, MOVED, FAILED = range(3)
@@ -126,7 +126,7 @@ def run(form: Any, search: Search, x: Callable[[], Array]) -> None:
         if task == MOVED:
             over = search.moved(native.f, native.largest, native.step_norm, settled)
         elif task == FAILED:
-            over = not native.pairs and search.end(STUCK, "the line search found no better point: is jac right?")
+            over = not native.pairs and search.stuck("the line search found no better point")
             native.forget()
         if task != TRIAL and not over:
             over = not _advance(native, search)
@@ -144,4 +144,4 @@ def _inverse(rows: Array, history: tuple[Any, ...]) -> Any:
 
 def _advance(native: Any, search: Search) -> bool:
     descends: bool = native.advance()
-    return descends or not search.end(STUCK, "the gradient shows no direction of descent")
+    return descends or not search.stuck("the gradient shows no direction of descent")

@@ -23,8 +23,8 @@ MESSAGES = {
     0: "fun was evaluated max_nfev times",
     1: "no component of the gradient is above gtol",
     2: "the relative change of the cost is below ftol",
-    3: "the step is below xtol",
-    4: "the relative change of the cost is below ftol, and the step below xtol",
+    3: "the trust region is below xtol",
+    4: "the relative change of the cost is below ftol, and the trust region below xtol",
 }
 
 
@@ -37,7 +37,7 @@ def least_squares(
     ftol: float | None = 1e-8,
     xtol: float | None = 1e-8,
     gtol: float | None = 1e-8,
-    x_scale: Any = 1.0,
+    x_scale: Any = None,
     loss: str = "linear",
     f_scale: float = 1.0,
     diff_step: float | None = None,
@@ -49,6 +49,7 @@ def least_squares(
     args: Any = (),
     kwargs: Mapping[str, Any] | None = None,
     callback: Callable[..., Any] | None = None,
+    workers: None = None,
 ) -> OptimizeResult:
     r"""Minimise half the sum of squares of the residuals that a function returns.
 
@@ -61,7 +62,7 @@ def least_squares(
     fun : callable
         ``fun(x, *args, **kwargs)`` returns the residuals, an array.
     x0 : array_like
-        Where to begin: float32 or float64 of any shape, on any device; other real numbers become float64. Residuals
+        Where to begin: float32 or float64 of any shape, on any device; integers and lists become float64. Residuals
         and Jacobians of CUDA arrays are copied to the host, where the linear algebra is done, in double.
     jac : callable or "2-point"
         ``jac(x, *args, **kwargs)`` returns the matrix of derivatives, residuals by variables; or SciPy's forward
@@ -71,10 +72,10 @@ def least_squares(
     method : {"lm"}
         There is one.
     ftol, xtol, gtol : float or None
-        Limits of the relative change of the cost, of the step relative to x, and of the greatest magnitude in the
-        gradient; None for none.
-    x_scale : float, array_like or "jac"
-        Size of each variable, :math:`1 / D`; "jac" takes the inverse of the greatest norm that its column had.
+        Limits of the relative change of the cost, of the trust region relative to x, and of the greatest magnitude in
+        the gradient; None for none.
+    x_scale : float, array_like, "jac" or None
+        Size of each variable, :math:`1 / D`; None and "jac" take the inverse of the greatest norm that its column had.
     loss : {"linear"}
         As of SciPy's method "lm".
     f_scale : float
@@ -91,6 +92,8 @@ def least_squares(
         Further arguments of `fun` and `jac`.
     callback : callable, optional
         ``callback(x)``, or ``callback(*, intermediate_result)``, after each iteration; StopIteration ends the search.
+    workers : None
+        As of SciPy's method "lm" with a callable `jac`.
 
     Returns
     -------
@@ -129,6 +132,7 @@ def least_squares(
         "tr_solver": tr_solver is None,
         "tr_options": not tr_options,
         "jac_sparsity": jac_sparsity is None,
+        "workers": workers is None,
     }
     for name, fits in plain.items():
         if not fits:
@@ -221,7 +225,7 @@ def _sides(bounds: Any) -> tuple[Array, Array]:
 
 
 def _scale(x_scale: Any, space: Space) -> Array | None:
-    if isinstance(x_scale, str) and x_scale == "jac":
+    if x_scale is None or (isinstance(x_scale, str) and x_scale == "jac"):
         return None
     try:
         scale = np.broadcast_to(np.asarray(x_scale, np.float64).reshape(-1), (space.n,))
@@ -262,7 +266,8 @@ def _search(
         while moved is None and status is None and residuals.nfev < max_nfev:
             step = model.step(radius)
             promised = model.promised(step)
-            moved, status, radius = _try(residuals, x, cost, scale * step, promised, radius, step, limits)
+            size = float(np.linalg.norm(x / scale))
+            moved, status, radius = _try(residuals, x, cost, scale * step, promised, radius, step, size, limits)
         if moved is None:
             break
         x, f, cost = moved
@@ -335,6 +340,7 @@ def _try(
     promised: float,
     radius: float,
     scaled: Array,
+    size: float,
     limits: Mapping[str, float],
 ) -> tuple[tuple[Array, Array, float] | None, int | None, float]:
     """Evaluate after a step. Return the new point if it is better, the status if the search ends, and the radius."""
@@ -347,11 +353,10 @@ def _try(
     ratio = (cost - found) / promised if promised > 0 else 0.0
     if ratio < 0.25:
         radius = 0.25 * norm
-    elif ratio > 0.75 and norm > 0.95 * radius:
-        radius = 2 * radius
+    elif ratio > 0.75 or norm < 0.95 * radius:  # the model is good, or its minimum was within
+        radius = 2 * norm
     by_cost = promised <= limits["ftol"] * cost and abs(cost - found) <= limits["ftol"] * cost and ratio <= 2
-    length = float(np.linalg.norm(step))
-    by_step = length <= limits["xtol"] * (limits["xtol"] + float(np.linalg.norm(x))) or length == 0
+    by_step = radius <= limits["xtol"] * size or norm == 0
     status = 4 if by_cost and by_step else 2 if by_cost else 3 if by_step else None
     moved = (x + step, target, found) if found < cost else None
     return moved, status, radius

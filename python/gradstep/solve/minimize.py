@@ -97,16 +97,16 @@ def minimize(
         ``fun(x, *args)`` returns the value, or the value and the gradient if `jac` is True. It gets an array of its
         own, which it may keep; what it returns is read at once, so that it may be a buffer used again.
     x0 : array_like
-        Where to begin: float32 or float64 of any shape, on any device; other real numbers become float64.
+        Where to begin: float32 or float64 of any shape, on any device; integers and lists become float64.
     args : tuple, optional
         Further arguments of `fun`, `jac`, `hess` and `hessp`.
     method : str, default "l-bfgs"
         "l-bfgs", "newton", "newton-cg", "gd", "sgd", "momentum", "nag", "adagrad", "adam" or "adamw".
     jac : callable, bool or None
-        ``jac(x, *args)`` returns the gradient; True: `fun` does; None: SciPy's forward differences.
+        ``jac(x, *args)`` returns the gradient; True: `fun` does; None, False or "2-point": SciPy's forward differences.
     hess, hessp : callable, optional
-        ``hess(x, *args)``, the matrix, and ``hessp(x, p, *args)``, its product with a vector. "newton" needs `hess`;
-        "newton-cg" uses either, or differences of gradients.
+        ``hess(x, *args)``, the matrix or, for "newton-cg", a linear operator; and ``hessp(x, p, *args)``, its product
+        with a vector. "newton" needs `hess`; "newton-cg" uses either, or differences of gradients.
     bounds : scipy.optimize.Bounds or sequence of pairs, optional
         For "l-bfgs": a lower and an upper bound of each variable, None for none.
     tol : float, optional
@@ -168,6 +168,8 @@ def minimize(
         raise ValueError(f"bounds: only method 'l-bfgs' takes them, got them for {name!r}")
     if name not in ("newton", "newton-cg") and (hess is not None or hessp is not None):
         raise ValueError(f"hess, hessp: only methods 'newton' and 'newton-cg' take them, got them for {name!r}")
+    if options is not None and not isinstance(options, Mapping):
+        raise TypeError(f"options: expected a dict, got {type(options).__name__}")
     stopping, own, eps, disp, history = _split(name, chosen, tol, dict(options or {}))
     space = Space(x0)
     box = None if bounds is None else Box(bounds, space)
@@ -190,9 +192,8 @@ def _split(
     """Return the limits, the method's own options, and those of all, each checked."""
     limits: dict[str, Any] = {**STOPPING, **method.stopping}
     if tol is not None:
-        for key in method.tol:
-            limits[key] = tol
-    disp = check_flag("options['disp']", options.pop("disp", False))
+        limits.update(dict.fromkeys(method.tol, check_float("tol", hyperparameters.NON_NEGATIVE, tol)))
+    disp = bool(options.pop("disp", False))
     history = check_flag("options['history']", options.pop("history", False))
     eps = options.pop("eps", None)
     if eps is not None:
@@ -200,8 +201,7 @@ def _split(
     for key in limits.keys() & options.keys():
         limits[key] = options.pop(key)
     for key in ("gtol", "ftol", "xtol"):
-        within = hyperparameters.NON_NEGATIVE
-        limits[key] = check_float("tol" if tol is limits[key] else f"options[{key!r}]", within, limits[key])
+        limits[key] = check_float(f"options[{key!r}]", hyperparameters.NON_NEGATIVE, limits[key])
     for key, kind in (("maxiter", WHOLE), ("maxfun", COUNT)):
         limits[key] = kind(f"options[{key!r}]", limits[key])
     if name in RULES:

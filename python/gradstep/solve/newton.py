@@ -43,6 +43,8 @@ def minimize(objective: Objective, search: Search, *, hessian: Hessian) -> Any:
     over = search.begin(point.f, point.largest)
     while not over:
         matrix = hessian.matrix(x)
+        if hasattr(matrix, "matvec"):
+            raise TypeError(f"hess: method 'newton' needs a matrix, got {type(matrix).__name__}")
         found = solve(matrix, jac, space.on_device)
         if found is None:
             over = search.end(NOT_FINITE, f"hess is not finite at x, iteration {search.nit}")
@@ -51,7 +53,7 @@ def minimize(objective: Objective, search: Search, *, hessian: Hessian) -> Any:
         (slope, square), _ = space.run([], [((direction,), (jac, direction))])
         step = backtrack(objective, search, point, x, direction, slope)
         if step == 0:
-            over = search.status != STUCK or search.end(STUCK, "no step along the direction lowers fun: is jac right?")
+            over = search.status != STUCK or search.stuck("no step along the direction lowers fun")
         else:
             over = search.moved(point.f, point.largest, step * math.sqrt(square), lambda: space.copy(space.shaped(x)))
     return search.result(x, jac, nhev=hessian.nhev)
@@ -100,10 +102,10 @@ def backtrack(objective: Objective, search: Search, point: Point, x: Array, dire
         space.run([(objective.trial, [(1.0, x), (step, direction)])])
         f, g = objective.evaluate()
         _, largest, value = space.verbs.run([], [], g, f)
-        falls = value - point.f <= DECREASE * step * slope
+        falls = value < point.f and value - point.f <= DECREASE * step * slope
         # Close to the minimum rounding hides how the function falls, but not how the gradient does.
         level = abs(value - point.f) <= LEVEL * abs(point.f) and largest < point.largest
-        if math.isfinite(largest) and (falls or level):
+        if math.isfinite(value) and math.isfinite(largest) and (falls or level):
             space.run([(x, [(1.0, x), (step, direction)])])
             point.take(value, g)
             return step
@@ -183,7 +185,10 @@ class Device:
         from cupyx.scipy.linalg import solve_triangular
 
         shifted = matrix.astype(np.float64) + shift * cupy.eye(len(matrix))
-        factor = cupy.linalg.cholesky(shifted)  # of a matrix that has none, not finite or an error
+        try:
+            factor = cupy.linalg.cholesky(shifted)  # of a matrix that has none, not finite or, if asked for, an error
+        except np.linalg.LinAlgError:
+            return None
         found = solve_triangular(factor, jac.astype(np.float64), lower=True)
         found = solve_triangular(factor, found, lower=True, trans=1)
         return found if bool(cupy.isfinite(found).all()) else None

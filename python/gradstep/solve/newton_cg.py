@@ -11,9 +11,9 @@ from typing import Any
 
 from gradstep.containers import Array
 from gradstep.solve.hessian import Hessian
-from gradstep.solve.newton import Point
+from gradstep.solve.newton import LEVEL, Point
 from gradstep.solve.objective import Objective
-from gradstep.solve.search import NOT_FINITE, STUCK, Search
+from gradstep.solve.search import NOT_FINITE, Search
 from gradstep.solve.vectors import Space
 
 WIDEST, NARROWEST = 1e10, 1e-14  # of the region, the latter relative to x
@@ -45,6 +45,8 @@ def minimize(objective: Objective, search: Search, *, hessian: Hessian) -> Any:
         promised, square = inner.solve(product, jac, radius)
         if not math.isfinite(promised):
             over = search.end(NOT_FINITE, f"a product of the Hessian is not finite, iteration {search.nit}")
+        elif promised <= 0:
+            over = search.stuck("the gradient shows no direction of descent")
         elif search.spent():
             over = True
         else:
@@ -57,7 +59,7 @@ def minimize(objective: Objective, search: Search, *, hessian: Hessian) -> Any:
             if taken:
                 over = search.moved(point.f, point.largest, norm, lambda: space.copy(space.shaped(x)))
             elif radius <= NARROWEST * (1 + math.sqrt(space.dot(x, x))):
-                over = search.end(STUCK, "no step within the trust region lowers fun: is jac right?")
+                over = search.stuck("no step within the trust region lowers fun")
     return search.result(x, jac, nhev=hessian.nhev)
 
 
@@ -69,8 +71,10 @@ def _try(objective: Objective, point: Point, x: Array, step: Array, promised: fl
     _, largest, value = space.verbs.run([], [], g, f)
     if not (math.isfinite(value) and math.isfinite(largest)):
         return False, -math.inf
-    rounding = 10 * 2.0**-52 * max(abs(point.f), abs(value))
-    ratio = (point.f - value + rounding) / (promised + rounding)
+    ratio = (point.f - value) / promised
+    # Close to the minimum rounding hides how the function falls, but not how the gradient does.
+    if abs(value - point.f) <= LEVEL * abs(point.f) and largest < point.largest:
+        ratio = 1.0
     if ratio <= 1e-4:
         return False, ratio
     space.run([(x, [(1.0, x), (1.0, step)])])
@@ -111,6 +115,8 @@ class Inner:
         space, step, residual, along = self.space, self.step, self.residual, self.along
         begin = [(step, [(0.0, jac)]), (residual, [(1.0, jac)]), (along, [(-1.0, jac)])]
         (square,), _ = space.run(begin, [((residual,), (residual,))])
+        if square == 0:
+            return 0.0, 0.0
         enough = min(0.5, math.sqrt(math.sqrt(square))) * math.sqrt(square)
         fallen = step_step = step_along = 0.0
         along_along = square
@@ -137,6 +143,8 @@ class Inner:
 
 def _to_edge(step_step: float, step_along: float, along_along: float, radius: float) -> float:
     """How far it is along a direction to the edge of the region."""
+    if along_along == 0:  # too short to square
+        return 0.0
     rest = radius * radius - step_step
     root = math.sqrt(step_along * step_along + along_along * max(rest, 0.0))
     return rest / (step_along + root) if step_along > 0 else (root - step_along) / along_along

@@ -70,6 +70,8 @@ class Objective:
     ) -> None:
         if not callable(fun):
             raise TypeError(f"fun: expected a callable, got {type(fun).__name__}")
+        if isinstance(jac, np.bool_):
+            jac = bool(jac)
         if jac is not True and jac not in (None, False, "2-point") and not callable(jac):
             raise ValueError(f"jac: expected a callable, True or None, got {jac!r}")
         self.fun, self.jac, self.space, self.bounds = fun, jac, space, bounds
@@ -146,7 +148,9 @@ class Objective:
 
         space, x = self.space, np.array(self.space.to_host(point))
 
-        def at(values: Array) -> float:
+        def at(moved: Array) -> float:
+            values = x.copy()
+            values[free] = moved
             if np.array_equal(values, x):
                 return plain(f, "fun")
             self.nfev += 1
@@ -154,11 +158,11 @@ class Objective:
             space.from_host(made, values)
             return plain(self.fun(space.shaped(made), *self.args), "fun")
 
-        steps = np.full(space.n, self.eps, space.dtype)
-        if self.bounds is not None:
-            steps[x + self.eps > self.bounds.upper] *= -1
+        steps = np.full(space.n, self.eps, space.dtype) if self.bounds is None else self.bounds.steps(x, self.eps)
+        free = steps != 0
+        g = np.zeros(space.n, space.dtype)
         with np.errstate(invalid="ignore"):
-            g = approx_fprime(x, at, steps).astype(space.dtype)
+            g[free] = approx_fprime(x[free], at, steps[free]) if free.any() else 0
         if not space.on_device:
             return g
         made = space.vector()

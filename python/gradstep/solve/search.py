@@ -63,6 +63,10 @@ class Search:
         self.status, self.message = status, message
         return True
 
+    def stuck(self, what: str) -> bool:
+        """Note that no better point was found; return True."""
+        return self.end(STUCK, f"{what}: jac may be wrong, or gtol, ftol and xtol out of reach")
+
     def begin(self, f: float, largest: float) -> bool:
         """Take note of the first point; return whether the search is over."""
         self.f = f

@@ -35,7 +35,9 @@ class Space:
             self.start = np.asarray(x0)
             if self.start.dtype.kind in "iub":
                 self.start = self.start.astype(np.float64)
-        if self.start.dtype not in (np.float32, np.float64) or np.ma.isMaskedArray(x0):
+        if np.ma.isMaskedArray(x0):
+            raise TypeError("x0: expected a plain array, got a masked one")
+        if self.start.dtype not in (np.float32, np.float64):
             raise TypeError(f"x0: expected numbers, float32 or float64, got {_described(self.start)}")
         self.on_device = self.backend.__name__.endswith("_cuda")
         self.dtype = self.start.dtype.newbyteorder("=")
