@@ -144,8 +144,9 @@ class Box final : public Region {
   // Where the path of steepest descent, bent by the bounds, meets the first minimum of the model: the
   // paper's algorithm CP. To `target_`, and W' (target - x) to `c`.
   void cauchy_point(const double* x, const double* g, const Model& model, std::vector<double>& c) {
-    std::vector<double> d(n());
-    std::vector<Break> breaks;
+    auto& [d, breaks] = path_;
+    d.assign(n(), 0);
+    breaks.clear();
     for (std::size_t i = 0; i < n(); ++i) {
       const double bound = g[i] < 0 ? upper_[i] : lower_[i];
       const double t = g[i] == 0 ? infinity : (x[i] - bound) / g[i];
@@ -187,10 +188,12 @@ class Box final : public Region {
   // The minimum over the variables that are free at the Cauchy point, by the paper's direct primal method;
   // false if the system is singular.
   bool minimize_subspace(const double* x, const double* g, const Model& model, const std::vector<double>& c) {
-    std::vector<std::size_t> free, active;
+    auto& [free, active, r, step, cauchy] = subspace_;
+    free.clear(), active.clear();
     for (std::size_t i = 0; i < n(); ++i) (at_bound(i) ? active : free).push_back(i);
     if (free.empty()) return true;
-    std::vector<double> r(n()), mc = c;
+    std::vector<double> mc = c;
+    r.assign(n(), 0), step.assign(n(), 0);
     model.times_middle(mc);
     model.add_up(mc, 1, r);
     for (const std::size_t i : free) r[i] -= g[i] + model.theta * (target_[i] - x[i]);
@@ -200,10 +203,9 @@ class Box final : public Region {
     const Factors system(subspace_system(model, free, active));
     if (!system.regular()) return false;
     system.solve(v.data());
-    std::vector<double> step(n());
     model.add_up(v, 1 / (model.theta * model.theta), step);
     for (const std::size_t i : free) step[i] += r[i] / model.theta;
-    return take(x, g, step, free);
+    return take(x, g);
   }
 
   // I - M (W' Z Z' W) / theta, where Z picks the free variables: summed over them, or over the others and
@@ -230,9 +232,9 @@ class Box final : public Region {
 
   // To the projection of the minimum where that descends, else as far towards the minimum as the bounds
   // allow.
-  bool take(const double* x, const double* g, const std::vector<double>& step,
-            const std::vector<std::size_t>& free) {
-    const std::vector<double> cauchy = target_;
+  bool take(const double* x, const double* g) {
+    auto& [free, active, r, step, cauchy] = subspace_;
+    cauchy = target_;
     for (const std::size_t i : free) target_[i] = within(i, cauchy[i] + step[i]);
     double slope = 0;
     for (std::size_t i = 0; i < n(); ++i) slope += (target_[i] - x[i]) * g[i];
@@ -248,6 +250,15 @@ class Box final : public Region {
   }
 
   std::vector<double> lower_, upper_, target_;
+  // Used again in each iteration.
+  struct Path {
+    std::vector<double> d;
+    std::vector<Break> breaks;
+  } path_;
+  struct Subspace {
+    std::vector<std::size_t> free, active;
+    std::vector<double> r, step, cauchy;
+  } subspace_;
 };
 
 }  // namespace
