@@ -118,7 +118,9 @@ inline void restore(Lbfgs& method, const HistoryFacts& facts) {
     fits = fits && k >= 0 && k < int(slots) && !taken[std::size_t(k)];
     if (fits) taken[std::size_t(k)] = true;
   }
-  if (!fits) throw py::value_error("pairs: expected those of a history of this size");
+  for (const auto* numbers : {&lengths, &sy, &yy})
+    fits = fits && std::ranges::all_of(*numbers, [](double x) { return std::isfinite(x); });
+  if (!fits) throw py::value_error("expected finite numbers of a history of this size");
   h.clear();
   for (const int k : pairs) h.push(k);
   for (int i = 0; i < h.slots(); ++i) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 namespace gradstep {
 namespace {
@@ -56,11 +57,14 @@ void Lbfgs::begin(Scalar f, const void* g, void* stream) {
   const Combination copied{place_.gradient, {&term, 1}};
   const void* const left[] = {place_.gradient};
   list_rows();
-  const Products products[] = {{left, left}, {left, rows_}};
+  const void* const x[] = {place_.x};
+  const Products products[] = {{left, left}, {left, rows_}, {x, x}};
   Pass p = pass({&copied, 1});
   p.products = products, p.largest = g, p.scalar = f;
   const Results found = vectors_.run(p, stream);
   at_x_ = {found.scalar, found.largest, found.dots[0]};
+  rounding_ = (is_double(place_.storage) ? 0x1p-52 : 0x1p-23) * std::sqrt(found.dots.back());
+  first_step_ = std::isfinite(rounding_) ? std::max(1.0, 1024 * rounding_) : 1;
   if (region_) at_x_.largest = region_->largest(doubles(place_.x), doubles(place_.gradient));
   const double* product = &found.dots[1];
   for (const int k : history_.pairs()) history_.dg(k) = *product++, history_.yg(k) = *product++;
@@ -139,24 +143,35 @@ void Lbfgs::try_step(void* stream) {
 }
 
 Lbfgs::Task Lbfgs::tell(Scalar f, const void* g, void* stream) {
-  const bool all = Vectors::far() || search_.falls(f.value);
+  const bool all = Vectors::far() || last_chance_ || search_.falls(f.value);
   all ? measure_all(f, g, stream) : measure(f, g, stream);
   const bool finite = std::isfinite(at_trial_.f) && std::isfinite(at_trial_.largest) && std::isfinite(slope_);
-  const auto answer = search_.tell(finite ? at_trial_.f : std::numeric_limits<double>::quiet_NaN(), slope_);
-  if (answer == LineSearch::Answer::go_on) {
-    if (++trials_ >= max_line_search_) return Task::failed;
-    try_step(stream);
-    return Task::trial;
+  if (!std::exchange(last_chance_, false)) {
+    const auto answer = search_.tell(finite ? at_trial_.f : std::numeric_limits<double>::quiet_NaN(), slope_);
+    if (answer == LineSearch::Answer::go_on) {
+      if (++trials_ >= max_line_search_) return fall_back(stream);
+      try_step(stream);
+      return Task::trial;
+    }
+    if (!finite || at_trial_.f > search_.start().f) return fall_back(stream);
   }
   if (!finite || at_trial_.f > search_.start().f) return Task::failed;
   if (!all) measure_all(f, g, stream);
-  accept(g);
-  if (region_) settle(stream);
-  return Task::moved;
+  const bool lost = search_.step() * std::sqrt(dd_) <= rounding_;  // as x may not have moved at all
+  if (lost && at_trial_.f == search_.start().f && !(at_trial_.gg < at_x_.gg)) return Task::failed;
+  return accept(g, stream);
+}
+
+// To the best point of a search that has failed.
+Lbfgs::Task Lbfgs::fall_back(void* stream) {
+  if (!search_.take_best()) return Task::failed;
+  last_chance_ = true;
+  try_step(stream);
+  return Task::trial;
 }
 
 // A pair joins the history where the curvature along the step can be told from rounding.
-void Lbfgs::accept(const void* g) {
+Lbfgs::Task Lbfgs::accept(const void* g, void* stream) {
   History& h = history_;
   length_ = search_.step(), step_norm_ = length_ * std::sqrt(dd_);
   const bool curved = dy_ > std::numeric_limits<double>::epsilon() * -search_.start().slope && yy_ > 0 &&
@@ -182,6 +197,8 @@ void Lbfgs::accept(const void* g) {
   }
   at_x_ = at_trial_;
   told_ = g;
+  if (region_) settle(stream);
+  return Task::moved;
 }
 
 // The terms of minus the inverse Hessian's estimate times the gradient; returns the slope along it.
@@ -216,7 +233,7 @@ double Lbfgs::choose_terms() {
 }
 
 bool Lbfgs::advance(void* stream) {
-  trials_ = 0;
+  trials_ = 0, last_chance_ = false;
   const double slope = region_ ? choose_within_region(stream) : choose_freely(stream);
   first_ = false;
   return slope < 0;
@@ -231,7 +248,7 @@ double Lbfgs::choose_freely(void* stream) {
     slope = choose_terms();
   }
   slot_ = history_.free_slot();
-  search_ = LineSearch(at_x_.f, slope, first_ ? 1 / std::sqrt(at_x_.gg) : 1, longest_step);
+  search_ = LineSearch(at_x_.f, slope, first_ ? first_step_ / std::sqrt(at_x_.gg) : 1, longest_step);
   const Term moved[] = {{1, place_.x}, {length_, direction(before)}}, copied[] = {{1, told_}};
   const Term tried[] = {{1, place_.x}, {search_.step(), direction(slot_)}};
   const Combination combinations[] = {
@@ -261,7 +278,7 @@ double Lbfgs::choose_within_region(void* stream) {
   }
   const double longest = first_ ? 1 : std::min(longest_step, region_->longest(x, d));
   const double step =
-      first_ && !region_->closed() ? std::min(1 / std::sqrt(dd), longest) : std::min(1.0, longest);
+      first_ && !region_->closed() ? std::min(first_step_ / std::sqrt(dd), longest) : std::min(1.0, longest);
   search_ = LineSearch(at_x_.f, slope, step, longest);
   try_step(stream);
   return slope;

@@ -109,7 +109,8 @@ class Lbfgs {
   void find_products_of_change(void* stream);
   void list_rows();
   void try_step(void* stream);
-  void accept(const void* g);
+  Task accept(const void* g, void* stream);
+  Task fall_back(void* stream);
   double choose_terms();
   double choose_freely(void* stream);
   double choose_within_region(void* stream);
@@ -125,7 +126,10 @@ class Lbfgs {
   double length_ = 0, step_norm_ = 0;
   int slot_ = 0;                // of the direction in use
   int trials_ = 0;              // on it
+  bool last_chance_ = false;    // the search has failed, and the trial is the best of its points
   bool first_ = true;           // no step was taken yet
+  double rounding_ = 0;         // of x, its norm
+  double first_step_ = 1;       // the norm of the first: 1, or as much as can be told from rounding
   const void* told_ = nullptr;  // the gradient at the accepted trial, until it is copied
   // Products at the trial, of direction, change and gradient: among themselves, and with rows_, which are the
   // direction and the change of each pair.

@@ -26,6 +26,13 @@ class LineSearch {
   // Whether the function has fallen enough at the present step.
   bool falls(double f) const { return f <= sufficient(step_); }
 
+  // Goes back to the best step, if one was better than none.
+  bool take_best() {
+    if (!(best_.step > 0 && best_.f < start_.f)) return false;
+    step_ = best_.step;
+    return true;
+  }
+
   // What was found at the present step; chooses the next where it is to go on.
   Answer tell(double f, double slope) {
     if (!std::isfinite(f) || !std::isfinite(slope)) return back_away();

@@ -303,8 +303,10 @@ class TestForeignArrays:
             {"shape": (3,), "typestr": None, "data": (64, False)},
             {"shape": (1 << 62, 1 << 62), "typestr": "<f4", "data": (64, False)},
             {"shape": (3,), "typestr": "<f4", "data": (0, False)},
+            {"shape": (3,), "typestr": "<f4", "data": (64, False), "strides": (1 << 62,)},
+            {"shape": (3,), "typestr": "<f4", "data": (64, False), "strides": (-(1 << 60),)},
         ],
-        ids=range(18),
+        ids=range(20),
     )
     def test_a_broken_interface_is_an_error(self, bad):
         class Broken:
@@ -312,6 +314,23 @@ class TestForeignArrays:
 
         with pytest.raises(TypeError, match=r"grads: expected a CUDA array, got .*Broken"):
             gs.SGD(on_device(3)[0]).step(Broken())
+
+    def test_ctrl_c_is_no_broken_interface(self):
+        class Slow:
+            @property
+            def __cuda_array_interface__(self):
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            gs.SGD(on_device(3)[0]).step(Slow())
+
+    @pytest.mark.parametrize("name", ["data", "dtype", "shape"])
+    def test_a_broken_array_of_cupy(self, name):
+        (p,) = on_device(3)
+        broken = type("Broken", (on_cuda.Hosted,), {name: property(lambda self: None)})
+        bad = broken((3,), np.float32, p.data)
+        with pytest.raises((TypeError, AttributeError)):
+            gs.SGD(p).step(bad)
 
     @pytest.mark.parametrize("error", [RuntimeError("it requires grad"), AttributeError("no such thing")])
     def test_a_tensor_without_an_interface_tells_why(self, error):

@@ -80,6 +80,14 @@ def test_containers_and_formats(dtype, kind):
     assert opt.nbytes == sum(a.nbytes for side in opt.state.values() for a in unpack(side))
 
 
+@pytest.mark.parametrize("dtype", ["f2", ml_dtypes.bfloat16])
+def test_what_rounding_holds_back_has_not_converged(dtype):
+    x = np.full(100, 1000.0).astype(dtype)
+    opt = gs.LBFGS(x)
+    opt.step(lambda p: (float(np.sum((p.astype(float) - 3) ** 2)), (2 * (p.astype(float) - 3)).astype(dtype)))
+    assert not opt.converged or abs(x.astype(float) - 3).max() < 0.1
+
+
 def test_the_history_is_kept_from_step_to_step():
     together, apart = np.full(6, -1.0), np.full(6, -1.0)
     gs.LBFGS(together, maxiter=30).step(rosenbrock)
@@ -177,6 +185,8 @@ class TestCheckpointsThatDoNotFit:
             {"pairs": "no"},
             {"pairs": [-1]},
             {"lengths": [1.0]},
+            {"lengths": [np.nan] * 4},
+            {"lengths": ["a"] * 4},
             {"sy": [1.0] * 4},
             {"first": 3.5},
         ],

@@ -114,6 +114,28 @@ class TestOptions:
             found = gs.least_squares(lambda x: np.log(x) - 1, [20.0], lambda x: np.diag(1 / x))
         np.testing.assert_allclose(found.x, np.e, rtol=1e-6)
 
+    def test_derivatives_that_are_not_finite_are_backed_away_from(self):
+        with np.errstate(all="ignore"):
+            edge = gs.least_squares(lambda p: np.array([np.sqrt(1 - p[0]), p[1] - 2]), [0.0, 0.0])
+            bend = gs.least_squares(lambda p: np.array([np.arccos(p[0]), p[1]]), [0.2, 1.0])
+        np.testing.assert_allclose(edge.x, [1, 2], atol=1e-2)
+        np.testing.assert_allclose(bend.x, [1, 0], atol=1e-2)
+
+    @pytest.mark.parametrize("size", [1.0, 1000.0])
+    def test_without_any_limit_it_ends_at_the_last_bits(self, size):
+        rng = np.random.default_rng(0)
+        t = np.linspace(0, 2, 40)
+        y = 3 * np.exp(-1.5 * t) + 0.1 * rng.normal(size=40)
+        found = gs.least_squares(
+            lambda p: size * (p[0] * np.exp(-p[1] * t) - y), [1.0, 1.0], xtol=None, ftol=None, gtol=None
+        )
+        assert found.success
+        np.testing.assert_allclose(found.x, [3, 1.5], rtol=0.1)
+
+    def test_a_cost_beyond_all_floats(self):
+        with pytest.raises(ValueError, match="squares can be summed, got up to 2e\\+155"):
+            gs.least_squares(lambda p: 1e155 * (p - 3), [1.0, 1.0])
+
     def test_a_wrong_jacobian_ends(self):
         found = gs.least_squares(lambda x: x - 1, np.array([5.0, -3.0]), lambda x: -np.eye(2))
         same(found.x, np.array([5.0, -3.0]))

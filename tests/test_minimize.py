@@ -474,6 +474,30 @@ class TestHostileFunctions:
         assert uphill.success
         assert abs(uphill.x[0]) < 1e-3
 
+    @pytest.mark.parametrize(
+        ("n", "start", "dtype"), [(2, 2e7, "f4"), (10_000, 1e6, "f4"), (100_000, 5e4, "f4"), (3, 1e18, "f8")]
+    )
+    @pytest.mark.parametrize("bounds", [None, [(-1e20, 1e20)]], ids=["free", "bounded"])
+    def test_far_from_the_minimum_steps_are_not_lost_in_rounding(self, n, start, dtype, bounds):
+        found = gs.minimize(
+            lambda x: (float(np.sum((x.astype(float) - 3) ** 2)), 2 * (x - 3)),
+            np.full(n, start, dtype),
+            jac=True,
+            bounds=bounds,
+        )
+        assert found.success
+        np.testing.assert_allclose(found.x, 3, atol=1e-2)
+
+    def test_what_does_not_move_has_not_converged(self):
+        found = gs.minimize(lambda x: (float(x[0]), np.array([1e-30])), [1.0], jac=True, options={"gtol": 0.0})
+        assert not found.success or found.x[0] < 0
+
+    @pytest.mark.parametrize("wall", [np.inf, -np.inf, np.nan])
+    def test_a_search_that_fails_keeps_its_best_point(self, wall):
+        found = gs.minimize(lambda x: (wall if x[0] > 2 else -x[0], np.array([-1.0])), [0.0], jac=True)
+        assert 1.5 < found.x[0] <= 2
+        assert found.fun == -found.x[0]
+
     @pytest.mark.parametrize("method", ["l-bfgs", "newton", "newton-cg"])
     def test_minus_infinity_is_no_minimum(self, method):
         given = {"hess": lambda x: np.diag(-1 / x**2)} if method.startswith("newton") else {}

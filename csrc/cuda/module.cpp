@@ -28,8 +28,9 @@ bool is_cupy(py::handle x) {
 }
 
 void fill_strides(View& v, Room& room) {
-  std::int64_t stride = info(v.format).bytes();
-  for (int d = v.dims; d-- > 0; stride *= v.shape[d]) room.strides[d] = stride;
+  auto stride =
+      std::uint64_t(info(v.format).bytes());  // of shapes that no memory has it wraps, and they are refused
+  for (int d = v.dims; d-- > 0; stride *= std::uint64_t(v.shape[d])) room.strides[d] = std::int64_t(stride);
 }
 
 std::int64_t fill(const py::tuple& from, std::int64_t* to) {
@@ -51,21 +52,27 @@ View read_cupy(py::handle x, const Label& label, Room& room) {
   const auto get = [](py::handle from, int name) {
     return py::reinterpret_steal<py::object>(PyObject_GetAttr(from.ptr(), names[name]));
   };
-  const py::object data = get(x, 0), dtype = get(x, 3);
-  if (!data || !dtype) throw py::error_already_set();
+  const auto need = [&](py::handle from, int name) {
+    const py::object found = get(from, name);
+    if (found) return found;
+    const py::error_already_set error;
+    if (!error.matches(PyExc_Exception)) throw error;
+    throw py::type_error(label.text() + ": expected a CUDA array, got a broken " + type_name(x));
+  };
+  const py::object data = need(x, 0), dtype = need(x, 3);
   View v{};
   v.format = known_format(dtype.ptr(), x, label);
-  v.data = static_cast<char*>(PyLong_AsVoidPtr(get(data, 1).ptr()));
-  v.dims = int(fill(get(x, 2), room.shape));
+  v.data = static_cast<char*>(PyLong_AsVoidPtr(need(data, 1).ptr()));
+  v.dims = int(fill(need(x, 2), room.shape));
   v.shape = room.shape, v.strides = room.strides;
   v.writeable = true;
-  v.device = int(PyLong_AsLong(get(data, 5).ptr()));
+  v.device = int(PyLong_AsLong(need(data, 5).ptr()));
   const py::object contiguous = get(x, 6);  // not public: only where it is
   if (!contiguous) PyErr_Clear();
   if (contiguous && contiguous.is(py::handle(Py_True)))
     fill_strides(v, room);
   else
-    fill(get(x, 4), room.strides);
+    fill(need(x, 4), room.strides);
   if (PyErr_Occurred()) throw py::error_already_set();
   return v;
 }
@@ -86,17 +93,24 @@ py::dict interface_of(py::handle x, const Label& label) {
   std::string why;
   if (!found) {  // told before anything else asks Python
     const py::error_already_set error;
+    if (!error.matches(PyExc_Exception)) throw error;  // Ctrl-C
     if (!error.matches(PyExc_AttributeError)) why = std::string(" (") + error.what() + ")";
   }
   throw py::type_error(label.text() + ": expected a CUDA array, got " + type_name(x) + why);
 }
 
-// Whether all elements can be counted in 64 bits.
+inline constexpr std::int64_t most_bytes = std::int64_t(1) << 56;  // more than any machine addresses
+
+// Whether all elements can be counted, and reached.
 bool countable(const View& v) {
-  std::int64_t bytes = info(v.format).bytes();
-  for (int d = 0; d < v.dims; ++d)
+  std::int64_t bytes = info(v.format).bytes(), reach = 0;
+  for (int d = 0; d < v.dims; ++d) {
     if (v.shape[d] < 0 || __builtin_mul_overflow(bytes, std::max<std::int64_t>(v.shape[d], 1), &bytes))
       return false;
+    if (v.shape[d] > 1 && (__builtin_mul_overflow(v.shape[d] - 1, v.strides[d], &reach) ||
+                           reach > most_bytes || reach < -most_bytes))
+      return false;
+  }
   return true;
 }
 
@@ -138,6 +152,7 @@ View read_interface(py::handle x, const Label& label, Room& room) {
   try {
     v = read_entries(x, interface, label, room);
   } catch (const py::error_already_set& error) {
+    if (!error.matches(PyExc_Exception)) throw;
     throw broken(error.what());
   } catch (const py::cast_error& error) {
     throw broken(error.what());

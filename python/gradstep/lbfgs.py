@@ -337,8 +337,10 @@ class LBFGS(Locked):
             if not isinstance(history["first"], bool):
                 raise ValueError(f"first: expected a bool, got {history['first']!r}")
             self.native.history = tuple(history[name] for name in mine["history"])
-        except (TypeError, ValueError) as error:
+        except ValueError as error:
             raise ValueError(f"history: {error}") from None
+        except TypeError:
+            raise ValueError("history: expected lists of numbers") from None
         slots, n = self.maxcor + 1, self._space.n
         values = np.empty((2, slots, n), self._space.dtype)
         for side, saved in zip(values, state, strict=True):

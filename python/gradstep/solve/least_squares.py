@@ -250,7 +250,10 @@ def _search(
     if not (np.isfinite(f).all() and np.isfinite(jac).all()):
         raise ValueError("fun, jac: expected finite residuals and derivatives at x0")
     norms = np.zeros(x.size)
-    cost, nit, status, radius = 0.5 * float(f @ f), 0, None, 0.0
+    with np.errstate(over="ignore"):
+        cost, nit, status, radius = 0.5 * float(f @ f), 0, None, 0.0
+    if not math.isfinite(cost):
+        raise ValueError(f"fun: expected residuals at x0 whose squares can be summed, got up to {np.abs(f).max():.3g}")
     while True:
         gradient = jac.T @ f
         if np.abs(gradient).max(initial=0.0) <= limits["gtol"]:
@@ -268,10 +271,14 @@ def _search(
             promised = model.promised(step)
             size = float(np.linalg.norm(x / scale))
             moved, status, radius = _try(residuals, x, cost, scale * step, promised, radius, step, size, limits)
+            if moved is not None:
+                there = residuals.jacobian(moved[0], moved[1])
+                if not np.isfinite(there).all():  # no place to go on from
+                    moved, status, radius = None, None, 0.25 * min(radius, float(np.linalg.norm(step)))
         if moved is None:
             break
         x, f, cost = moved
-        jac = residuals.jacobian(x, f)
+        jac = there
         nit += 1
         if verbose > 1:
             print(f"iteration {nit}: cost {cost:.6g}, {residuals.nfev} evaluations")
@@ -279,8 +286,6 @@ def _search(
             status = -2
             gradient = jac.T @ f
             break
-        if not np.isfinite(jac).all():
-            raise ValueError("jac: expected finite derivatives")
     return _result(residuals, x, f, cost, jac, gradient, status or 0, nit, verbose)
 
 
@@ -349,14 +354,14 @@ def _try(
     with np.errstate(over="ignore", invalid="ignore"):
         found = 0.5 * float(target @ target)
     if not math.isfinite(found):
-        return None, 3 if norm <= sys.float_info.min else None, 0.25 * norm
+        return None, 3 if norm <= max(sys.float_info.epsilon * size, sys.float_info.min) else None, 0.25 * norm
     ratio = (cost - found) / promised if promised > 0 else 0.0
     if ratio < 0.25:
         radius = 0.25 * norm
     elif ratio > 0.75 or norm < 0.95 * radius:  # the model is good, or its minimum was within
         radius = 2 * norm
     by_cost = promised <= limits["ftol"] * cost and abs(cost - found) <= limits["ftol"] * cost and ratio <= 2
-    by_step = radius <= limits["xtol"] * size or norm == 0
+    by_step = radius <= max(limits["xtol"], sys.float_info.epsilon) * size or norm == 0 or radius == 0
     status = 4 if by_cost and by_step else 2 if by_cost else 3 if by_step else None
     moved = (x + step, target, found) if found < cost else None
     return moved, status, radius
