@@ -13,6 +13,7 @@
 
 #include "../../csrc/backend.h"
 #include "../../csrc/cpu/cpu.h"
+#include "../../csrc/cpu/runs.h"
 #include "../../csrc/cpu/team.h"
 
 #if defined(__has_feature)
