@@ -39,7 +39,7 @@ struct Tensor {
   std::int64_t first_tile, tiles;  // counted through all tensors of the call
   std::int64_t first_chunk;        // likewise
 
-  std::int64_t chunks() const { return g ? (n + tile_elements - 1) / tile_elements : 0; }
+  std::int64_t chunks() const { return g ? pieces(n, tile_elements) : 0; }
 };
 
 // What a survey finds in a run of `tile_elements` gradients, in the parameter's order.

@@ -6,8 +6,6 @@
 namespace gradstep {
 namespace {
 
-std::int64_t blocks(std::int64_t n, std::int64_t size) { return (n + size - 1) / size; }
-
 // Axes longer than one, the parameter's widest stride first, with the strides of a dense state.
 int sorted_axes(Axis* axes, int dims, const std::int64_t* shape, const std::int64_t* p,
                 const std::int64_t* g) {
@@ -56,7 +54,7 @@ Layout::Layout(int dims, const std::int64_t* shape, const std::int64_t* p, const
   outer_dims = n;
   tile_cols = std::clamp<std::int64_t>(col.size, 1, transposed ? 64 : tile_elements);
   tile_rows = std::min(row.size, tile_elements / tile_cols);
-  tiles = blocks(row.size, tile_rows) * blocks(col.size, tile_cols);
+  tiles = pieces(row.size, tile_rows) * pieces(col.size, tile_cols);
   for (int d = 0; d < n; ++d) tiles *= outer[d].size;
 }
 

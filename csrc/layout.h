@@ -8,6 +8,9 @@ inline constexpr int max_dims = 65;                  // NumPy's own limit, and t
 inline constexpr std::int64_t tile_elements = 1024;  // a tile of each operand fits in the L1 cache together
 inline constexpr std::int64_t line_elements = 16;    // at most, in a cache line
 
+// How many pieces of a size it takes to hold `n`.
+constexpr std::int64_t pieces(std::int64_t n, std::int64_t size) { return (n + size - 1) / size; }
+
 // One axis: its length, and how many elements apart neighbours are in parameter, gradient and states.
 struct Axis {
   std::int64_t size, p, g, s;

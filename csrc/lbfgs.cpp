@@ -146,6 +146,7 @@ Lbfgs::Task Lbfgs::tell(Scalar f, const void* g, void* stream) {
   const bool all = Vectors::far() || last_chance_ || search_.falls(f.value);
   all ? measure_all(f, g, stream) : measure(f, g, stream);
   const bool finite = std::isfinite(at_trial_.f) && std::isfinite(at_trial_.largest) && std::isfinite(slope_);
+  const bool worse = !finite || at_trial_.f > search_.start().f;
   if (!std::exchange(last_chance_, false)) {
     const auto answer = search_.tell(finite ? at_trial_.f : std::numeric_limits<double>::quiet_NaN(), slope_);
     if (answer == LineSearch::Answer::go_on) {
@@ -153,9 +154,9 @@ Lbfgs::Task Lbfgs::tell(Scalar f, const void* g, void* stream) {
       try_step(stream);
       return Task::trial;
     }
-    if (!finite || at_trial_.f > search_.start().f) return fall_back(stream);
+    if (worse) return fall_back(stream);
   }
-  if (!finite || at_trial_.f > search_.start().f) return Task::failed;
+  if (worse) return Task::failed;
   if (!all) measure_all(f, g, stream);
   const bool lost = search_.step() * std::sqrt(dd_) <= rounding_;  // as x may not have moved at all
   if (lost && at_trial_.f == search_.start().f && !(at_trial_.gg < at_x_.gg)) return Task::failed;
@@ -268,13 +269,12 @@ double Lbfgs::choose_within_region(void* stream) {
   Pass p = pass({});
   p.products = {&products, 1};
   double slope = 0, dd = 0;
-  for (bool again = true; again;) {
-    again = !history_.pairs().empty();
+  while (true) {
     const bool chosen = region_->choose(x, doubles(place_.gradient), history_, row, d);
     const Results found = vectors_.run(p, stream);
     slope = found.dots[0], dd = found.dots[1];
-    again = again && !(chosen && slope < 0 && std::isfinite(slope));
-    if (again) history_.clear();
+    if (history_.pairs().empty() || (chosen && slope < 0 && std::isfinite(slope))) break;
+    history_.clear();
   }
   const double longest = first_ ? 1 : std::min(longest_step, region_->longest(x, d));
   const double step =

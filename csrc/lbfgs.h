@@ -91,7 +91,6 @@ class Lbfgs {
   // Of the point that was moved to last, or begun at.
   double f() const { return at_x_.f; }
   double largest() const { return at_x_.largest; }  // magnitude in the gradient
-  double length() const { return length_; }         // of the last step, in directions
   double step_norm() const { return step_norm_; }
   History& history() { return history_; }
 

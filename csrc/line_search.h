@@ -20,7 +20,6 @@ class LineSearch {
   }
 
   double step() const { return step_; }
-  double longest() const { return longest_; }
   const auto& start() const { return start_; }
 
   // Whether the function has fallen enough at the present step.

@@ -34,13 +34,15 @@ HD Norm norm_of_sums(const double* sum_sq, bool doubles) {
   return {root(sum_sq[unit != 1]), unit};
 }
 
+// Of two magnitudes; NaN is greater than all.
+HD double greater(double a, double b) { return a != a || a > b ? a : b; }
+
 // The norm of parts whose norms are known, over which none of them can leave the range.
 template <class Part>
 HD double norm_of_norms(const Part* parts, std::int64_t n, double Part::* of) {
   double most = 0, sum_sq = 0;
   ROLLED
-  for (std::int64_t i = 0; i < n; ++i)
-    if (most == most && !(parts[i].*of <= most)) most = parts[i].*of;  // NaN stays
+  for (std::int64_t i = 0; i < n; ++i) most = greater(most, parts[i].*of);
   if (!(most > 0) || most == __builtin_inf()) return most;
   ROLLED
   for (std::int64_t i = 0; i < n; ++i) sum_sq += parts[i].*of / most * (parts[i].*of / most);

@@ -273,7 +273,7 @@ class Plan {
              .hyper = &hypers_[slot.group],
              .layout = nullptr,
              .first_tile = tiles_,
-             .tiles = (slot.n + tile_elements - 1) / tile_elements,
+             .tiles = pieces(slot.n, tile_elements),
              .first_chunk = chunks_};
     std::ranges::copy(slot.s, t.s);
     if (!dense && slot.n) lay_out(slot, g ? *g : slot.p, t);

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "../lanes.h"
+#include "../norm.h"
 #include "dense.h"
 
 namespace gradstep {
@@ -92,8 +93,8 @@ class Box final : public Region {
     double most = 0;
     for (std::size_t i = 0; i < n(); ++i) {
       const double room = g[i] < 0 ? upper_[i] - x[i] : x[i] - lower_[i];
-      const double magnitude = std::fabs(g[i]), found = room < magnitude ? room : magnitude;
-      if (!(found <= most) && !std::isnan(most)) most = found;
+      const double magnitude = std::fabs(g[i]);
+      most = greater(most, room < magnitude ? room : magnitude);
     }
     return most;
   }

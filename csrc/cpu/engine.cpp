@@ -112,7 +112,7 @@ void Engine::Memory::examine_gradients(const Wishes& wishes, bool applied) {
     if (!t.g) continue;
     ArrayHealth a{.slot = t.slot, .norm = norm_of({&t, 1}).over(wishes.grad_scale)};
     for (const Chunk& chunk : std::span(survey).subspan(t.first_chunk, t.chunks())) {
-      if (!std::isnan(a.max_abs) && !(chunk.max_abs <= a.max_abs)) a.max_abs = chunk.max_abs;
+      a.max_abs = greater(a.max_abs, chunk.max_abs);
       a.zeros += chunk.zeros, a.nans += chunk.nans, a.infs += chunk.infs;
     }
     a.max_abs /= wishes.grad_scale;

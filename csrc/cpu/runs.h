@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cfenv>
 
+#include "../layout.h"
 #include "team.h"
 
 namespace gradstep {
@@ -43,7 +44,7 @@ void share_runs(std::int64_t elements, std::int64_t tiles, std::int64_t work, co
   const std::int64_t share_of_a_thread = tiles / threads;
   const std::int64_t least = std::max<std::int64_t>(1, grain.part_tiles / work);
   const std::int64_t length = threads < 2 ? tiles : std::max(least, share_of_a_thread / parts_of_a_thread);
-  const std::int64_t runs = (tiles + length - 1) / length;
+  const std::int64_t runs = pieces(tiles, length);
   const auto run = [&](std::uint32_t part) {
     const FloatingPointDefaults defaults;
     const std::int64_t first = part * length;

@@ -1,9 +1,9 @@
 // Passes over vectors on the CPU.
 #include "../vectors.h"
 
-#include <cmath>
 #include <vector>
 
+#include "../norm.h"
 #include "cpu.h"
 #include "runs.h"
 
@@ -23,16 +23,9 @@ static double read(const Scalar& scalar) {
                                    : double(*static_cast<const float*>(scalar.at));
 }
 
-static double largest_of(std::span<const double> tiles) {
-  double most = 0;
-  for (const double x : tiles)
-    if (!std::isnan(most) && !(x <= most)) most = x;  // NaN stays
-  return most;
-}
-
 Results Vectors::run(const Pass& pass, void*) {
   auto& [sums, dots] = *memory_;
-  const std::int64_t tiles = (pass.n + tile_elements - 1) / tile_elements, count = pass.dots();
+  const std::int64_t tiles = pieces(pass.n, tile_elements), count = pass.dots();
   sums.resize((count + 1) * tiles), dots.resize(count);
   const PassTiles pass_tiles = instruction_set().passes[is_double(pass.storage)];
   share_runs(
@@ -40,7 +33,10 @@ Results Vectors::run(const Pass& pass, void*) {
       [&](std::int64_t first, std::int64_t last) { pass_tiles(pass, first, last, tiles, sums.data()); });
   const auto of = [&](std::int64_t k) { return std::span(sums).subspan(k * tiles, tiles); };
   for (std::int64_t k = 0; k < count; ++k) dots[k] = sum(of(k));
-  return {dots, pass.largest ? largest_of(of(count)) : 0, read(pass.scalar)};
+  double largest = 0;
+  if (pass.largest)
+    for (const double found : of(count)) largest = greater(largest, found);
+  return {dots, largest, read(pass.scalar)};
 }
 
 }  // namespace gradstep

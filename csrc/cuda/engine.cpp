@@ -54,7 +54,7 @@ Engine::Engine(std::vector<std::int64_t> capacity, int device) : memory_(std::ma
   Memory& m = *memory_;
   m.device = device;
   m.slots = std::int64_t(capacity.size());
-  for (const std::int64_t n : capacity) m.chunks += (n + tile_elements - 1) / tile_elements;
+  for (const std::int64_t n : capacity) m.chunks += pieces(n, tile_elements);
   Places places;
   DeviceMemory& d = m.on_device;
   places.add(d.status, 1);

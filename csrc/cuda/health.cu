@@ -6,15 +6,14 @@
 namespace gradstep {
 namespace {
 
-__device__ std::int64_t blocks(std::int64_t n, std::int64_t size) { return (n + size - 1) / size; }
-__device__ std::int64_t chunks_of(const Entry<0>& e) { return blocks(e.n, tile_elements); }
+__device__ std::int64_t chunks_of(const Entry<0>& e) { return pieces(e.n, tile_elements); }
 
 // A thread's share of so many things in a row.
 struct Share {
   std::int64_t first, end;
 
   __device__ explicit Share(std::int64_t n) {
-    const std::int64_t each = blocks(n, threads);
+    const std::int64_t each = pieces(n, threads);
     first = threadIdx.x * each < n ? threadIdx.x * each : n;
     end = first + each < n ? first + each : n;
   }
@@ -32,7 +31,7 @@ __global__ void __launch_bounds__(threads, 4)
 
 __device__ void join(ArrayHealth& a, double max_abs, std::int64_t zeros, std::int64_t nans,
                      std::int64_t infs) {
-  if (a.max_abs == a.max_abs && !(max_abs <= a.max_abs)) a.max_abs = max_abs;
+  a.max_abs = greater(a.max_abs, max_abs);
   a.zeros += zeros, a.nans += nans, a.infs += infs;
 }
 
@@ -42,7 +41,7 @@ __global__ void __launch_bounds__(threads, 4)
   __shared__ ArrayHealth found[threads];
   ArrayHealth& mine = found[threadIdx.x];
   mine = {};
-  const Share chunks(chunks_of(e)), parts(blocks(e.n, part_elements));
+  const Share chunks(chunks_of(e)), parts(pieces(e.n, part_elements));
   const Chunk* const c = memory.chunks + e.chunk;
   ROLLED
   for (std::int64_t i = chunks.first; i < chunks.end; ++i)

@@ -36,7 +36,7 @@ __device__ double block_sum(std::int64_t n, const Term& term, double* room) {
   const std::int64_t quads = blockDim.x / 4, quad = threadIdx.x / 4;
   const double* from = nullptr;  // the terms themselves
   do {
-    const std::int64_t runs = (n + tile_elements - 1) / tile_elements;
+    const std::int64_t runs = pieces(n, tile_elements);
     ROLLED
     for (std::int64_t begin = 0; begin < runs; begin += quads) {
       const std::int64_t first = (begin + quad) * tile_elements;

@@ -149,7 +149,7 @@ void survey_of(std::span<const Tensor> tensors, Unit unit, bool counted, const D
                cudaStream_t stream) {
   const auto wanted = [](const Tensor& t) { return t.g && is_double(t.g_storage) == (sizeof(T) == 8); };
   in_tables<0>(tensors, tile_elements, wanted, [&](const Table<0>& table) {
-    const std::uint32_t blocks = (table.parts() + threads / 4 - 1) / (threads / 4);
+    const auto blocks = std::uint32_t(pieces(table.parts(), threads / 4));
     if (unit == Unit::one)
       launch(stream, blocks, threads, survey_chunks<T>, table, counted, memory);
     else

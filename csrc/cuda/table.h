@@ -82,7 +82,7 @@ class Table {
         m->axes[d] = {layout->axes[d].size, layout->axes[d].p, layout->axes[d].g};
     }
     ++count_;
-    parts_ += std::uint32_t((t.n + elements_of_a_part - 1) / elements_of_a_part);
+    parts_ += std::uint32_t(pieces(t.n, elements_of_a_part));
     return true;
   }
 

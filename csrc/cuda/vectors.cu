@@ -111,9 +111,6 @@ __global__ void __launch_bounds__(threads) dot_tiles(const Factors __grid_consta
   }
 }
 
-// NaN stays.
-__device__ __forceinline__ double greater(double a, double b) { return a != a || a > b ? a : b; }
-
 template <class T>
 __global__ void __launch_bounds__(threads)
     largest_of_tiles(std::int64_t n, std::int64_t tiles, const T* vector, double* largest) {
@@ -154,10 +151,6 @@ __global__ void __launch_bounds__(total_threads, 1)
                                                : double(*static_cast<const float*>(scalar.at));
 }
 
-std::uint32_t blocks_of(std::int64_t work, std::int64_t of_a_block) {
-  return std::uint32_t((work + of_a_block - 1) / of_a_block);
-}
-
 }  // namespace
 
 struct Vectors::Memory {
@@ -188,7 +181,8 @@ void Vectors::Memory::launch_combinations(const Pass& pass, cudaStream_t stream)
   Program program(pass.n);
   for (const Combination& c : pass.combinations)
     if (!program.add(c)) throw std::length_error("expected fewer vectors in one pass");
-  if (program.count && pass.n) launch(stream, blocks_of(pass.n, threads), threads, combine<T>, program);
+  if (program.count && pass.n)
+    launch(stream, std::uint32_t(pieces(pass.n, threads)), threads, combine<T>, program);
 }
 
 template <class T>
@@ -205,11 +199,11 @@ void Vectors::Memory::launch_products(const Pass& pass, std::int64_t tiles, cuda
                       : p.left.size() == 2 ? dot_tiles<2, T>
                                            : dot_tiles<3, T>;
     const std::int64_t quads = tiles * factors.count;
-    if (quads) launch(stream, blocks_of(quads, threads / 4), threads, dots, factors, sums);
+    if (quads) launch(stream, std::uint32_t(pieces(quads, threads / 4)), threads, dots, factors, sums);
     sums += std::int64_t(p.left.size()) * quads;
   }
   if (pass.largest && tiles)
-    launch(stream, blocks_of(tiles, threads / 4), threads, largest_of_tiles<T>, pass.n, tiles,
+    launch(stream, std::uint32_t(pieces(tiles, threads / 4)), threads, largest_of_tiles<T>, pass.n, tiles,
            static_cast<const T*>(pass.largest), sums);
 }
 
@@ -220,7 +214,7 @@ Results Vectors::run(const Pass& pass, void* on) {
   is_double(pass.storage) ? m.launch_combinations<double>(pass, stream)
                           : m.launch_combinations<float>(pass, stream);
   if (!pass.asks()) return {{}, 0, pass.scalar.value};
-  const std::int64_t dots = pass.dots(), tiles = (pass.n + tile_elements - 1) / tile_elements;
+  const std::int64_t dots = pass.dots(), tiles = pieces(pass.n, tile_elements);
   const std::int64_t room_each = std::max<std::int64_t>(total_threads, tiles / tile_elements * 2 + 64);
   const std::int64_t sums = (dots + 1) * tiles, room = (dots + 1) * room_each;
   m.reserve(sums + room + dots + 2);

@@ -83,9 +83,6 @@ class Lbfgs:
     def largest(self) -> float:
         ...
     @property
-    def length(self) -> float:
-        ...
-    @property
     def pairs(self) -> int:
         ...
     @property
