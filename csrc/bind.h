@@ -3,6 +3,7 @@
 #include <tuple>
 
 #include "bind_lbfgs.h"
+#include "bind_rows.h"
 #include "plan.h"
 
 namespace gradstep {
@@ -61,6 +62,7 @@ inline void bind_plan(py::module_& m) {
 inline void bind(py::module_& m) {
   bind_plan(m);
   bind_lbfgs(m);
+  bind_rows(m);
   m.def(
       "check",
       [](py::handle array, const char* argument, py::handle key) {

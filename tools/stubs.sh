@@ -12,6 +12,7 @@ sed -E -i \
   -e '/^[a-z_]+: .* = /s/ = .*//' \
   -e 's/^flags: dict$/flags: dict[str, str]/' \
   -e 's/^states: dict$/states: dict[str, list[str]]/' \
+  -e 's/^numbers: list$/numbers: list[str]/' \
   -e 's/\bvalues: dict\b/values: dict[str, typing.Any]/' \
   -e 's/: tuple([,)])/: tuple[typing.Any, ...]\1/g' \
   -e 's/: list([,)])/: list[typing.Any]\1/g' \

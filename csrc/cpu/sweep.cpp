@@ -11,6 +11,7 @@
 #include "../norm.h"
 #include "../rules/all.h"
 #include "combine.h"
+#include "rows.h"
 #include "survey.h"
 #include "tile.h"
 
@@ -184,7 +185,7 @@ constexpr PassTiles passes[] = {pass_tiles<float>, pass_tiles<double>};
 #define TEXT(x) TEXT_(x)
 
 extern const InstructionSet JOIN(instruction_set_, GRADSTEP_ISA);
-constinit const InstructionSet JOIN(instruction_set_, GRADSTEP_ISA) = {TEXT(GRADSTEP_ISA),
-                                                                       Table<Rules>::sweeps, surveys, passes};
+constinit const InstructionSet JOIN(instruction_set_, GRADSTEP_ISA) = {
+    TEXT(GRADSTEP_ISA), Table<Rules>::sweeps, surveys, passes, select, gather_batch, block_moments};
 
 }  // namespace gradstep

@@ -262,6 +262,11 @@ void copy(std::uintptr_t to, std::uintptr_t from, std::size_t bytes, std::uintpt
                         cudaMemcpyDeviceToDevice, reinterpret_cast<cudaStream_t>(stream)));
 }
 
+void wait_for(std::uintptr_t stream, int device) {
+  const OnDevice there(device);  // 1 and 2 are its default streams
+  without_gil([&] { check(cudaStreamSynchronize(reinterpret_cast<cudaStream_t>(stream))); });
+}
+
 // Between memory of the device and a contiguous NumPy array; waits.
 void copy_to_host(std::uintptr_t address, const py::buffer& host) {
   const py::buffer_info to = host.request(true);
@@ -293,6 +298,7 @@ void bind_cuda(py::module_& m) {
   m.def("device_of", &device_of, py::arg("address"));
   m.def("clear", &clear, py::arg("address"), py::arg("nbytes"), py::arg("stream"));
   m.def("copy", &copy, py::arg("to"), py::arg("from_address"), py::arg("nbytes"), py::arg("stream"));
+  m.def("wait_for", &wait_for, py::arg("stream"), py::arg("device"));
   m.def("copy_to_host", &copy_to_host, py::arg("address"), py::arg("host"));
   m.def("copy_to_device", &copy_to_device, py::arg("address"), py::arg("host"));
   m.attr("cuda_version") = py::int_(CUDART_VERSION);

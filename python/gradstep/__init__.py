@@ -12,7 +12,7 @@ Examples
 True
 """
 
-from gradstep import _cpu, convert, kernels, plot, schedules
+from gradstep import _cpu, convert, data, kernels, plot, schedules
 from gradstep.averages import EMA
 from gradstep.config import Config, show_config
 from gradstep.footprint import memory
@@ -46,6 +46,7 @@ __all__ = [
     "Optimizer",
     "__version__",
     "convert",
+    "data",
     "get_num_threads",
     "kernels",
     "least_squares",

@@ -3,6 +3,8 @@ gradstep on the CPU.
 """
 from __future__ import annotations
 import collections.abc
+import numpy
+import numpy.typing
 import typing
 __all__: list[str]
 class Plan:
@@ -88,6 +90,20 @@ class Lbfgs:
     @property
     def step_norm(self) -> float:
         ...
+class Rows:
+    """
+    The rows of one array, and what becomes of them.
+    """
+    def __init__(self, address: typing.SupportsIndex, shape: collections.abc.Sequence[typing.SupportsIndex], strides: collections.abc.Sequence[typing.SupportsIndex], itemsize: typing.SupportsIndex, number: str, device: typing.SupportsIndex) -> None:
+        ...
+    def augment(self, size: tuple[typing.SupportsIndex, typing.SupportsIndex, typing.SupportsIndex], out_size: tuple[typing.SupportsIndex, typing.SupportsIndex], shift: tuple[typing.SupportsIndex, typing.SupportsIndex], flip: bool, noise: typing.SupportsFloat | typing.SupportsIndex, fill: bytes) -> None:
+        ...
+    def convert(self, result: str, shift: typing.SupportsIndex, factor: typing.SupportsIndex) -> None:
+        ...
+    def gather(self, seed: typing.SupportsIndex, epoch: typing.SupportsIndex, position: typing.SupportsIndex, count: typing.SupportsIndex, indices: typing.SupportsIndex, out: typing.SupportsIndex, stream: typing.SupportsIndex) -> None:
+        ...
+    def moments(self, stream: typing.SupportsIndex) -> numpy.typing.NDArray[numpy.float64]:
+        ...
 def check(array: typing.Any, argument: str, key: typing.Any) -> None:
     """
     Raises a TypeError or ValueError unless `array` is one that a step can update.
@@ -112,6 +128,8 @@ def num_threads() -> int:
     """
     How many threads a large step would use now.
     """
+def select(order: str, n: typing.SupportsIndex, seed: typing.SupportsIndex, epoch: typing.SupportsIndex, position: typing.SupportsIndex, count: typing.SupportsIndex, indices: typing.SupportsIndex, device: typing.SupportsIndex, stream: typing.SupportsIndex) -> None:
+    ...
 def set_grain(part_tiles: typing.SupportsIndex, thread_elements: typing.SupportsIndex) -> None:
     """
     How many tiles a thread claims at once, and how many elements are worth a thread.
@@ -130,6 +148,8 @@ def threading() -> str:
     """
 compiler: str
 flags: dict[str, str]
+most_epochs: int
+numbers: list[str]
 states: dict[str, list[str]]
 tile_elements: int
 version: str

@@ -1,7 +1,16 @@
 """
 gradstep on CUDA devices.
 """
-from gradstep._cpu import Lbfgs as Lbfgs, Plan as Plan, Vectors as Vectors, check as check, states as states
+from gradstep._cpu import (
+    Lbfgs as Lbfgs,
+    Plan as Plan,
+    Rows as Rows,
+    Vectors as Vectors,
+    check as check,
+    numbers as numbers,
+    select as select,
+    states as states,
+)
 
 def clear(address: int, nbytes: int, stream: int) -> None: ...
 def copy(to: int, from_address: int, nbytes: int, stream: int) -> None: ...
@@ -12,6 +21,7 @@ def device_count() -> int: ...
 def device_of(address: int) -> int: ...
 def devices() -> list[str]: ...
 def driver_version() -> int: ...
+def wait_for(stream: int, device: int) -> None: ...
 
 architectures: str
 cuda_version: int

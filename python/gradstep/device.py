@@ -28,6 +28,14 @@ def view(array: Array) -> Array:
     return cupy.ndarray(shape, dtype, cupy.cuda.MemoryPointer(memory, 0), strides)
 
 
+def ready(array: Array) -> Array:
+    """Return a `cupy.ndarray` of any CUDA array, once the stream that it names has made it."""
+    made = view(array)
+    if made is not array and (stream := array.__cuda_array_interface__.get("stream")) is not None:
+        _cuda.wait_for(stream, made.data.device_id if made.size else 0)
+    return made
+
+
 def _dtype_of(array: Array, interface: dict[str, Any]) -> np.dtype[Any]:
     own = getattr(array, "dtype", None)
     if str(own) == "torch.bfloat16":

@@ -1,0 +1,290 @@
+"""Columns with mean 0 and variance 1."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gradstep.containers import Array
+from gradstep.data.rows import Rows, address_of, filled, float_dtype, plain
+from gradstep.hyperparameters import check_flag
+
+Floats = npt.NDArray[np.float64]
+
+
+class Standardizer:
+    r"""Standardises columns: :math:`z = (x - \mu) / \sigma`, with the mean and standard deviation of each.
+
+    The moments are found in one pass over memory, in double, with the same bits whatever the number of threads and
+    the device: chunks of rows are summed up while they are in cache, and joined by the formulae of Chan et al. [1]_.
+    Rows may have any shape; each of their elements is a column.
+
+    Parameters
+    ----------
+    with_mean : bool, default True
+        Subtract the mean.
+    with_std : bool, default True
+        Divide by the standard deviation; columns that are constant stay as they are.
+
+    Attributes
+    ----------
+    mean_, var_, scale_ : numpy.ndarray of float64
+        Of each column: mean, variance (over n), and what is divided by; None before `fit`. `scale_` is None without
+        `with_std`.
+    n_samples_seen_ : int or numpy.ndarray of int
+        How many rows there were; of each column, how many numbers, where some were NaN.
+
+    Raises
+    ------
+    TypeError
+        If an argument is no bool.
+
+    References
+    ----------
+    .. [1] T. F. Chan, G. H. Golub and R. J. LeVeque, "Updating formulae and a pairwise algorithm for computing
+       sample variances", COMPSTAT 1982.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import gradstep as gs
+    >>> X = np.array([[1.0, 10.0], [3.0, 10.0]])
+    >>> standardizer = gs.data.Standardizer().fit(X)
+    >>> standardizer.mean_, standardizer.scale_
+    (array([ 2., 10.]), array([1., 1.]))
+    >>> standardizer.transform(X)
+    array([[-1.,  0.],
+           [ 1.,  0.]])
+    """
+
+    def __init__(self, *, with_mean: bool = True, with_std: bool = True) -> None:
+        self.with_mean, self.with_std = check_flag("with_mean", with_mean), check_flag("with_std", with_std)
+        self._forget()
+
+    @classmethod
+    def of(cls, mean: Any, scale: Any) -> Standardizer:
+        """Return one with a mean and scale that are known.
+
+        Parameters
+        ----------
+        mean, scale : array_like
+            Numbers for all columns alike, or arrays that broadcast to the shape of a row, such as one of the channels.
+
+        Returns
+        -------
+        Standardizer
+            As if it had been fitted.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If they are no finite numbers, or a scale is 0.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import gradstep as gs
+        >>> gs.data.Standardizer.of(0, 255).transform(np.array([[0, 51, 255]], np.uint8))
+        array([[0. , 0.2, 1. ]], dtype=float32)
+        """
+        made = cls()
+        made.mean_, made.scale_ = _numbers("mean", mean), _numbers("scale", scale)
+        if not np.all(made.scale_):
+            raise ValueError("scale: expected numbers other than 0, got 0")
+        made.var_ = made.scale_**2
+        return made
+
+    def fit(self, X: Any, y: object = None) -> Standardizer:
+        """Find the moments of the columns; those known before are forgotten.
+
+        Parameters
+        ----------
+        X : array_like
+            Rows of real numbers. NaN are left out.
+        y : object, optional
+            Not used; for scikit-learn's pipelines.
+
+        Returns
+        -------
+        Standardizer
+            This one.
+
+        Raises
+        ------
+        TypeError
+            If `X` does not hold real numbers.
+        ValueError
+            If there are no rows, or numbers whose moments are not finite. Nothing was changed.
+        """
+        return self._join(X, None)
+
+    def partial_fit(self, X: Any, y: object = None) -> Standardizer:
+        """Join further rows to those seen before.
+
+        Parameters
+        ----------
+        X : array_like
+            Rows of real numbers, of the same shape. NaN are left out.
+        y : object, optional
+            Not used.
+
+        Returns
+        -------
+        Standardizer
+            This one.
+
+        Raises
+        ------
+        TypeError
+            If `X` does not hold real numbers.
+        ValueError
+            If rows are of another shape, there are none, or their moments are not finite. Nothing was changed.
+        """
+        return self._join(X, self._moments)
+
+    def transform(self, X: Any, *, copy: bool = True) -> Array:
+        """Return standardised rows.
+
+        Parameters
+        ----------
+        X : array_like
+            Rows of the shape that was fitted. NaN stay.
+        copy : bool, default True
+            False: write them into `X`, an array of float32 or float64.
+
+        Returns
+        -------
+        array
+            float32 for numbers of 32 bits in floating point, or of at most 16 bits; else float64. On the device of
+            `X`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `X` is of another shape, or cannot be written to in place. Nothing was changed.
+        """
+        return self._applied(X, copy, *self._columns)
+
+    def inverse_transform(self, X: Any, *, copy: bool = True) -> Array:
+        """Return rows as they were before they were standardised, but for rounding.
+
+        Parameters
+        ----------
+        X : array_like
+            Rows as `transform` returned them.
+        copy : bool, default True
+            False: write them into `X`, an array of float32 or float64.
+
+        Returns
+        -------
+        array
+            As `transform` does.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `X` is of another shape, or cannot be written to in place. Nothing was changed.
+        """
+        shift, factor = self._columns
+        return self._applied(X, copy, -shift * factor, 1 / factor)
+
+    def __repr__(self) -> str:
+        return f"Standardizer(with_mean={self.with_mean}, with_std={self.with_std})"
+
+    def _forget(self) -> None:
+        self.mean_: Floats | None = None
+        self.var_: Floats | None = None
+        self.scale_: Floats | None = None
+        self.n_samples_seen_: Any = 0
+        self._moments: Floats | None = None  # of each column count, mean and sum of squares
+
+    def _join(self, X: Any, before: Floats | None) -> Standardizer:
+        rows = Rows(plain(X, "X"), "X")
+        if not rows.is_number:
+            raise TypeError(f"X: expected real numbers, got {rows.dtype}")
+        if rows.n == 0:
+            raise ValueError("X: expected at least one row, got none")
+        if before is not None and before.shape[:-1] != rows.shape:
+            raise ValueError(f"X: expected rows of shape {before.shape[:-1]}, got {rows.shape}")
+        moments = rows.native.moments(rows.stream).reshape(*rows.shape, 3)
+        moments = moments if before is None else _joined(before, moments)
+        if not np.isfinite(moments).all():
+            raise ValueError("X: expected finite numbers or NaN, got infinity or numbers too large")
+        self._take(moments)
+        return self
+
+    def _take(self, moments: Floats) -> None:
+        self._moments = moments
+        count = moments[..., 0]
+        some = np.where(count > 0, count, np.nan)
+        self.mean_, self.var_ = moments[..., 1] + 0 * some, moments[..., 2] / some
+        self.scale_ = None
+        if self.with_std:
+            eps = np.finfo(np.float64).eps
+            constant = self.var_ <= count * eps * self.var_ + (count * self.mean_ * eps) ** 2
+            self.scale_ = np.sqrt(np.where(constant, 1.0, self.var_))
+        whole = count.astype(np.int64)
+        self.n_samples_seen_ = int(whole.flat[0]) if whole.size and (whole == whole.flat[0]).all() else whole
+
+    @property
+    def _columns(self) -> tuple[Floats, Floats]:
+        # What is subtracted, and then multiplied by.
+        if self.mean_ is None:
+            raise ValueError("Standardizer: expected a fitted one; call fit first")
+        shift = self.mean_ if self.with_mean else np.zeros_like(self.mean_)
+        return shift, np.ones_like(shift) if self.scale_ is None else 1 / self.scale_
+
+    def _applied(self, X: Any, copy: bool, shift: Floats, factor: Floats) -> Array:
+        array = plain(X, "X")
+        rows = Rows(array, "X")
+        dtype = float_dtype(rows.dtype)
+        out = array
+        if check_flag("copy", copy):
+            out = rows.empty((rows.n, *rows.shape), dtype)
+        else:
+            _refuse_unless_written(X, array, dtype)
+        _convert(rows, dtype, shift, factor)
+        rows.native.gather(0, 0, 0, rows.n, 0, address_of(out), rows.stream)
+        return out
+
+
+def standardise(standardizer: Standardizer, rows: Rows, dtype: np.dtype[Any]) -> None:
+    """Let rows be standardised on their way into a batch."""
+    _convert(rows, dtype, *standardizer._columns)
+
+
+def _convert(rows: Rows, dtype: np.dtype[Any], *columns: Floats) -> None:
+    try:
+        wide = [np.ascontiguousarray(np.broadcast_to(c, rows.shape)) for c in columns]
+    except ValueError:
+        raise ValueError(f"{rows.label}: expected rows of shape {columns[0].shape}, got {rows.shape}") from None
+    rows.convert(dtype, *(filled(rows.empty(rows.shape, np.float64), w) for w in wide))
+
+
+def _joined(a: Floats, b: Floats) -> Floats:
+    # As csrc/rows.h does.
+    count, delta = a[..., 0] + b[..., 0], b[..., 1] - a[..., 1]
+    share = b[..., 0] / np.where(count > 0, count, 1)
+    both = np.stack((count, a[..., 1] + delta * share, a[..., 2] + b[..., 2] + delta * delta * (a[..., 0] * share)), -1)
+    return np.where(a[..., :1] == 0, b, np.where(b[..., :1] == 0, a, both))
+
+
+def _refuse_unless_written(X: Any, array: Array, dtype: np.dtype[Any]) -> None:
+    if array.dtype != dtype or array.dtype.kind != "f" or (isinstance(array, np.ndarray) and array is not X):
+        raise TypeError(
+            f"X: expected an array of float32 or float64 to write to, got {type(X).__name__} of {array.dtype}"
+        )
+    if not array.flags.c_contiguous or not getattr(array.flags, "writeable", True):
+        raise ValueError("X: expected a writeable C-contiguous array to write to")
+
+
+def _numbers(name: str, value: Any) -> Floats:
+    try:
+        found = np.asarray(value, np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}: expected numbers, got {value!r}") from None
+    if not np.isfinite(found).all():
+        raise ValueError(f"{name}: expected finite numbers, got {value!r}")
+    return found
