@@ -183,17 +183,21 @@ def handed_on(x, foreign=False):
 def on_a_device(request, monkeypatch):
     """Every array reaches gradstep as one of a device; threads of a block run in one order or the other."""
     from gradstep import containers, kernels
+    from gradstep.data import batches, standardizer
 
     install(monkeypatch)
     emulator().emulator_set_backwards(request.param == "backwards")
     flatten, unflatten, columns = containers.Tree.flatten, containers.Tree.unflatten, kernels._columns
     foreign = request.param == "backwards"  # whichever: both kinds of array meet all tests
 
+    def landed(a):
+        return on_host(a) if isinstance(a, cupy.ndarray) else a
+
     def device_flatten(self, container, argument):
         return tuple(handed_on(x, foreign and i % 2 == 0) for i, x in enumerate(flatten(self, container, argument)))
 
     def host_unflatten(self, arrays):
-        return unflatten(self, [on_host(a) if isinstance(a, cupy.ndarray) else a for a in arrays])
+        return unflatten(self, [landed(a) for a in arrays])
 
     def device_columns(names, given):
         found, labels = columns(names, given)
@@ -201,7 +205,24 @@ def on_a_device(request, monkeypatch):
 
     monkeypatch.setattr(containers.Tree, "flatten", device_flatten)
     monkeypatch.setattr(containers.Tree, "unflatten", host_unflatten)
+
+    def device_plain(x, label):
+        ready = containers.is_cuda(x) or isinstance(x, np.ma.MaskedArray)
+        return plain(x if ready else handed_on(np.asarray(x), foreign), label)
+
+    def on_host_again(function):
+        def called(self, given, *more):
+            found = function(self, handed_on(given, foreign), *more)
+            return tuple(map(landed, found)) if isinstance(found, tuple) else landed(found)
+
+        return called
+
     monkeypatch.setattr(kernels, "_columns", device_columns)
+    plain = standardizer.plain
+    for place in (batches, standardizer):
+        monkeypatch.setattr(place, "plain", device_plain)
+    monkeypatch.setattr(batches.Minibatches, "_make", on_host_again(batches.Minibatches._make))
+    monkeypatch.setattr(standardizer.Standardizer, "_applied", on_host_again(standardizer.Standardizer._applied))
     yield
     emulator().emulator_set_backwards(0)
 

@@ -10,7 +10,7 @@ Examples
 """
 
 from gradstep.data.augment import Augment
-from gradstep.data.minibatches import Minibatches, minibatches
+from gradstep.data.batches import Minibatches, minibatches
 from gradstep.data.standardizer import Standardizer
 
 __all__ = ["Augment", "Minibatches", "Standardizer", "minibatches"]

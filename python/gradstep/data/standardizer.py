@@ -244,7 +244,7 @@ class Standardizer:
         if check_flag("copy", copy):
             out = rows.empty((rows.n, *rows.shape), dtype)
         else:
-            _refuse_unless_written(X, array, dtype)
+            _refuse_unless_written(X, array, rows, dtype)
         _convert(rows, dtype, shift, factor)
         rows.native.gather(0, 0, 0, rows.n, 0, address_of(out), rows.stream)
         return out
@@ -271,13 +271,12 @@ def _joined(a: Floats, b: Floats) -> Floats:
     return np.where(a[..., :1] == 0, b, np.where(b[..., :1] == 0, a, both))
 
 
-def _refuse_unless_written(X: Any, array: Array, dtype: np.dtype[Any]) -> None:
-    if array.dtype != dtype or array.dtype.kind != "f" or (isinstance(array, np.ndarray) and array is not X):
-        raise TypeError(
-            f"X: expected an array of float32 or float64 to write to, got {type(X).__name__} of {array.dtype}"
-        )
-    if not array.flags.c_contiguous or not getattr(array.flags, "writeable", True):
-        raise ValueError("X: expected a writeable C-contiguous array to write to")
+def _refuse_unless_written(X: Any, array: Array, rows: Rows, dtype: np.dtype[Any]) -> None:
+    rows.backend.check(X, "X", "")
+    if array.dtype != dtype:
+        raise TypeError(f"X: expected float32 or float64 to write to, got {array.dtype}")
+    if not array.flags.c_contiguous:
+        raise ValueError("X: expected a C-contiguous array to write to")
 
 
 def _numbers(name: str, value: Any) -> Floats:

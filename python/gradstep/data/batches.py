@@ -90,8 +90,8 @@ def minibatches(
     >>> X, y = np.arange(10.0).reshape(5, 2), np.arange(5)
     >>> for X_batch, y_batch in gs.data.minibatches(X, y, batch_size=3, seed=1):
     ...     print(y_batch, X_batch[:, 0])
-    [1 0 4] [2. 0. 8.]
-    [2 3] [4. 6.]
+    [1 0 2] [2. 0. 4.]
+    [3 4] [6. 8.]
     """
     return Minibatches(
         arrays,
@@ -125,7 +125,7 @@ class Minibatches(Locked):
     >>> import gradstep as gs
     >>> batches = gs.data.minibatches(np.arange(6), batch_size=2, seed=0, epochs=2)
     >>> len(batches), [int(rows.sum()) for (rows,) in batches][:3], batches.epoch
-    (6, [3, 8, 4], 2)
+    (6, [6, 5, 4], 2)
     """
 
     def __init__(self, arrays: tuple[Any, ...], **settings: Any) -> None:
