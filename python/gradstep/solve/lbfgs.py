@@ -96,7 +96,7 @@ def minimize(objective: Objective, search: Search, *, maxcor: int, maxls: int, b
         As `gradstep.minimize` returns it.
     """
     form = Free(objective, maxcor, maxls) if box is None else Boxed(objective, maxcor, maxls, box)
-    run(form, search, lambda: objective.space.copy(objective.space.shaped(form.point()[0])))
+    run(form, search, lambda: objective.space.twin(form.point()[0]))
     more = {} if objective.space.on_device else {"hess_inv": _inverse(form.rows, form.native.history)}
     return search.result(*form.point(), **more)
 

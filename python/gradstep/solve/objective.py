@@ -13,6 +13,8 @@ from gradstep.containers import Array, is_cuda
 from gradstep.solve.box import Box
 from gradstep.solve.vectors import Space
 
+LEVEL = 2.0**-50  # relative to the function: what may be rounding
+
 
 class Handout:
     """A vector that the user's functions get, and may keep: then another takes its place.
@@ -168,6 +170,47 @@ class Objective:
         made = space.vector()
         space.from_host(made, g)
         return made
+
+
+class Point:
+    """A point with the function and the gradient there; `keep` comes before these are known.
+
+    Parameters
+    ----------
+    objective : Objective
+        Evaluated at its trial, which is where it begins.
+    """
+
+    def __init__(self, objective: Objective) -> None:
+        space = objective.space
+        self.objective, self.x = objective, space.twin(objective.trial)
+        self.jac, self._tried = space.vector(), space.vector()
+        self.f, self.largest = math.nan, math.nan
+
+    def evaluate(self) -> tuple[float, float]:
+        """Evaluate at the trial; return the value and the greatest magnitude in the gradient, which is set aside."""
+        f, g = self.objective.evaluate()
+        _, largest, value = self.objective.space.verbs.run([(self._tried, [(1.0, g)])], [], self._tried, f)
+        return value, largest
+
+    def look(self, step: float, direction: Array) -> tuple[float, float]:
+        """Evaluate a step along a direction away."""
+        self.objective.space.run([(self.objective.trial, [(1.0, self.x), (step, direction)])])
+        return self.evaluate()
+
+    def level(self, f: float, largest: float) -> bool:
+        """Whether rounding hides how the function falls, close to the minimum, but not how the gradient does."""
+        return abs(f - self.f) <= LEVEL * abs(self.f) and largest < self.largest
+
+    def keep(self, f: float, largest: float) -> None:
+        """Make what was found last that of x."""
+        self.f, self.largest = f, largest
+        self.jac, self._tried = self._tried, self.jac
+
+    def move(self, step: float, direction: Array, f: float, largest: float) -> None:
+        """Move x to where `look` found this."""
+        self.objective.space.run([(self.x, [(1.0, self.x), (step, direction)])])
+        self.keep(f, largest)
 
 
 def number(f: Any, space: Space, origin: str) -> Any:

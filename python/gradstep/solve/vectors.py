@@ -71,6 +71,10 @@ class Space:
             self.shaped(made)[...] = array
         return made
 
+    def twin(self, vector: Array) -> Array:
+        """Return a copy of a vector."""
+        return self.copy(self.shaped(vector))
+
     def shaped(self, vector: Array) -> Array:
         """Return a vector in the shape of the user's array, over the same memory."""
         return vector.reshape(self.shape)
