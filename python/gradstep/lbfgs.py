@@ -17,7 +17,7 @@ from gradstep.schedules import COUNT
 from gradstep.solve import lbfgs
 from gradstep.solve.minimize import MOST_PAIRS
 from gradstep.solve.objective import number
-from gradstep.solve.search import Search
+from gradstep.solve.search import Callback, Search
 from gradstep.solve.vectors import Space
 from gradstep.state_dict import Checkpointed, check_state, count
 from gradstep.states import to_host
@@ -137,7 +137,7 @@ class LBFGS(Checkpointed):
             self._gather_x.step(self._arrays)
             self._gather_trial.step(self._arrays)
             self._loss_and_grads = loss_and_grads
-            search = Search(self, None, gtol=self.gtol, ftol=self.ftol, maxiter=self.maxiter)
+            search = Search(self, Callback(None), gtol=self.gtol, ftol=self.ftol, maxiter=self.maxiter)
             try:
                 lbfgs.run(self, search, lambda: self._x)
             finally:

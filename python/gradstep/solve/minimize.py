@@ -17,7 +17,7 @@ from gradstep.solve import descent, lbfgs, newton, newton_cg
 from gradstep.solve.box import Box
 from gradstep.solve.hessian import Hessian
 from gradstep.solve.objective import Objective
-from gradstep.solve.search import Search
+from gradstep.solve.search import Callback, Search
 from gradstep.solve.vectors import Space
 
 if TYPE_CHECKING:
@@ -162,8 +162,7 @@ def minimize(
         raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}")
     name = method.lower()
     chosen = METHODS[name]
-    if callback is not None and not callable(callback):
-        raise TypeError(f"callback: expected a callable, got {callback!r}")
+    told = Callback(callback)
     if bounds is not None and name != "l-bfgs":
         raise ValueError(f"bounds: only method 'l-bfgs' takes them, got them for {name!r}")
     if name not in ("newton", "newton-cg") and (hess is not None or hessp is not None):
@@ -179,7 +178,7 @@ def minimize(
         own["hessian"] = Hessian(objective, hess, hessp)
     if box is not None:
         own["box"] = box
-    search = Search(objective, callback, **stopping, history=history)
+    search = Search(objective, told, **stopping, history=history)
     found = chosen.run(objective, search, **own)
     if disp:
         print(f"{name}: {found.message}; fun {found.fun:.6g}, {found.nit} iterations, {found.nfev} evaluations")
