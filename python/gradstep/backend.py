@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import ModuleType
+from typing import Any
 
 from gradstep import _cpu
 from gradstep.containers import Array, is_cuda
@@ -66,3 +67,11 @@ def checked(
     from gradstep import device
 
     return backend, tuple(map(device.view, arrays))
+
+
+def copy_plan(backend: Any, targets: tuple[Array, ...], labels: tuple[str, ...], source: str) -> Any:
+    """Return a plan whose steps write arrays, which messages call `source`, into the targets, rounded."""
+    n = len(targets)
+    plan = backend.Plan("copy", targets, (), (None,) * n, [0] * n, labels, ["to", source])
+    plan.set_hypers(0, {"weight_decay": 0.0, "maximize": False})
+    return plan

@@ -9,6 +9,7 @@ import cupy
 import numpy as np
 
 from gradstep import _cuda
+from gradstep.backend import copy_plan
 from gradstep.containers import Array, dense_strides
 
 ALIGNMENT = 256  # bytes: no two states share a cache line, and all vectors lie on lines of 16
@@ -72,12 +73,8 @@ def _allocated(nbytes: int, device: int) -> Any:
 
 def assign(targets: Sequence[Array], sources: Sequence[Array]) -> None:
     """Write arrays of a device into others, rounded to their formats."""
-    n = len(targets)
-    if not n:
-        return
-    plan = _cuda.Plan("copy", tuple(targets), (), (None,) * n, [0] * n, ("",) * n, ["to", "from"])
-    plan.set_hypers(0, {"weight_decay": 0.0, "maximize": False})
-    plan.step(tuple(sources))
+    if targets:
+        copy_plan(_cuda, tuple(targets), ("",) * len(targets), "from").step(tuple(sources))
 
 
 def copy_of(array: Array) -> Array:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gradstep.backend import checked
+from gradstep.backend import checked, copy_plan
 from gradstep.containers import Array, Container, Forest, is_cuda
 from gradstep.hyperparameters import NON_NEGATIVE, check_float
 from gradstep.overlap import refuse_overlap
@@ -20,7 +20,7 @@ from gradstep.solve.objective import number
 from gradstep.solve.search import Callback, Search
 from gradstep.solve.vectors import Space
 from gradstep.state_dict import Checkpointed, check_state, count
-from gradstep.states import to_host
+from gradstep.states import on_host
 
 
 class LBFGS(Checkpointed):
@@ -211,11 +211,7 @@ class LBFGS(Checkpointed):
         return {"directions": self._parts(self._rows[:slots]), "changes": self._parts(self._rows[slots:])}
 
     def _copier(self, targets: tuple[Array, ...], source: str) -> Any:
-        n = len(targets)
-        labels = list(self._forest.labels)
-        plan = self._space.backend.Plan("copy", targets, (), (None,) * n, [0] * n, tuple(labels), ["to", source])
-        plan.set_hypers(0, {"weight_decay": 0.0, "maximize": False})
-        return plan
+        return copy_plan(self._space.backend, targets, self._forest.labels, source)
 
     def _facts(self) -> dict[str, Any]:
         pairs, lengths, sy, yy, first = self.native.history
@@ -241,7 +237,7 @@ class LBFGS(Checkpointed):
         values = np.empty((2, slots, n), self._space.dtype)
         for side, name in zip(values, memory, strict=True):
             for part, there in zip(self._parts(side), state[name], strict=True):
-                part[...] = to_host(there) if is_cuda(there) else there
+                part[...] = on_host(there)
         for row, value in zip(self._rows, values.reshape(2 * slots, n), strict=True):
             self._space.from_host(row, value)
         self._steps = steps

@@ -8,9 +8,9 @@ from types import MappingProxyType
 from typing import Any
 
 from gradstep import checkpoint, hyperparameters
-from gradstep.containers import Array, Container, Forest, is_cuda
+from gradstep.containers import Array, Container, Forest
 from gradstep.locks import Locked
-from gradstep.states import to_host
+from gradstep.states import on_host, to_host
 
 VERSION = 1
 
@@ -95,7 +95,7 @@ class Checkpointed(Locked):
         """
         with self._lock:
             arrays = {
-                f"{name}/{i}": to_host(a) if is_cuda(a) else a
+                f"{name}/{i}": on_host(a)
                 for name, flat in self._memory().items()
                 for i, a in enumerate(flat)
                 if a is not None

@@ -13,6 +13,7 @@ from gradstep.solve.box import Box
 from gradstep.solve.objective import Objective, plain
 from gradstep.solve.search import Search
 from gradstep.solve.vectors import Space
+from gradstep.states import on_host
 
 TRIAL, MOVED, FAILED = range(3)
 
@@ -57,7 +58,7 @@ class Boxed:
         self.objective = objective
         host = Space(np.zeros(objective.space.n))
         self.x, self.trial, self.gradient = host.vector(), host.vector(), host.vector()
-        self.x[...] = self.trial[...] = objective.space.to_host(objective.trial)
+        self.x[...] = self.trial[...] = on_host(objective.trial)
         lower, upper = (np.asarray(side, np.float64) for side in box)
         self.rows = host.rows(2 * (maxcor + 1))
         self.native = _cpu.lbfgs_within(lower, upper, self.x, self.trial, self.gradient, self.rows, maxcor, maxls)
@@ -67,7 +68,7 @@ class Boxed:
         objective = self.objective
         objective.space.from_host(objective.trial, self.trial)
         f, g = objective.evaluate()
-        return plain(f, "fun"), np.ascontiguousarray(objective.space.to_host(g), np.float64)
+        return plain(f, "fun"), np.ascontiguousarray(on_host(g), np.float64)
 
     def point(self) -> tuple[Array, Array]:
         """Return x and the gradient, as vectors of the user's device."""

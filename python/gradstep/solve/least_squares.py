@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradstep.containers import Array, is_cuda
+from gradstep.containers import Array
 from gradstep.hyperparameters import NON_NEGATIVE, check_float
 from gradstep.schedules import COUNT
 from gradstep.solve.search import Callback
 from gradstep.solve.vectors import Space
+from gradstep.states import on_host
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
@@ -164,7 +165,7 @@ class Residuals:
         if not callable(jac) and jac != "2-point":
             raise ValueError(f"jac: expected a callable or '2-point', got {jac!r}")
         self.space = Space(x0)
-        self.start = np.array(self.space.to_host(self.space.copy(self.space.start)), np.float64)
+        self.start = np.array(on_host(self.space.copy(self.space.start)), np.float64)
         self.given = fun, jac
         self.args, self.kwargs = args if isinstance(args, tuple) else (args,), kwargs
         root = math.sqrt(float(np.finfo(self.space.dtype).eps))
@@ -181,7 +182,7 @@ class Residuals:
         space, jac = self.space, self.given[1]
         self.njev += 1
         if callable(jac):
-            found = _on_host(jac(self.own(x), *self.args, **self.kwargs), "jac")
+            found = _numbers(jac(self.own(x), *self.args, **self.kwargs), "jac")
             if found.size != f.size * space.n or found.shape[: found.ndim - len(space.shape)] == ():
                 raise ValueError(f"jac: expected shape {(f.size, space.n)}, got {found.shape}")
             return found.reshape(f.size, space.n)
@@ -199,19 +200,15 @@ class Residuals:
         return self.space.shaped(made)
 
     def _evaluate(self, x: Array) -> Array:
-        f = _on_host(self.given[0](self.own(x), *self.args, **self.kwargs), "fun").reshape(-1)
+        f = _numbers(self.given[0](self.own(x), *self.args, **self.kwargs), "fun").reshape(-1)
         if self.size and f.size != self.size:
             raise ValueError(f"fun: expected {self.size} residuals, as before, got {f.size}")
         self.size = f.size
         return f
 
 
-def _on_host(x: Any, what: str) -> Array:
-    if is_cuda(x):
-        from gradstep import device
-
-        x = device.to_host(x)
-    found = np.asarray(x.toarray() if hasattr(x, "toarray") else x)
+def _numbers(x: Any, what: str) -> Array:
+    found = np.asarray(on_host(x.toarray() if hasattr(x, "toarray") else x))
     if found.dtype.kind not in "fiub":
         raise TypeError(f"{what}: expected to return numbers, got {found.dtype}")
     return found.astype(np.float64)

@@ -12,6 +12,7 @@ import numpy as np
 from gradstep.containers import Array, is_cuda
 from gradstep.solve.box import Box
 from gradstep.solve.vectors import Space
+from gradstep.states import on_host
 
 LEVEL = 2.0**-50  # relative to the function: what may be rounding
 
@@ -148,7 +149,7 @@ class Objective:
         """Return the gradient by SciPy's forward differences, on the host."""
         from scipy.optimize import approx_fprime
 
-        space, x = self.space, np.array(self.space.to_host(point))
+        space, x = self.space, np.array(on_host(point))
 
         def at(moved: Array) -> float:
             values = x.copy()
@@ -224,11 +225,7 @@ def number(f: Any, space: Space, origin: str) -> Any:
 
 def plain(f: Any, origin: str) -> float:
     """Return a value as a float; a device is waited for."""
-    if is_cuda(f):
-        from gradstep import device
-
-        f = device.to_host(f)
-    found = np.asarray(f)
+    found = np.asarray(on_host(f))
     if found.size != 1 or found.dtype.kind not in "fiub":
         raise TypeError(f"{origin}: expected to return a number, got {_kind(f)}")
     return float(found.reshape(()))

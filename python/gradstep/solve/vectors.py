@@ -88,14 +88,6 @@ class Space:
         """Return a dot product, with the same bits on every machine."""
         return self.run(products=[((a,), (b,))])[0][0]
 
-    def to_host(self, vector: Array) -> Array:
-        """Return a vector as a NumPy array, itself where it is one."""
-        if not self.on_device:
-            return vector
-        from gradstep import device
-
-        return device.to_host(vector)
-
     def from_host(self, vector: Array, values: Array) -> None:
         """Write a NumPy array into a vector."""
         if self.on_device:
