@@ -13,6 +13,7 @@ from contestants import wake_blas
 from figure import Figure
 
 import gradstep as gs
+from gradstep import _cpu
 from gradstep.solve.vectors import Space
 
 PAIRS = 10
@@ -93,7 +94,7 @@ class Rows:
     """The 2m rows of a history, and the least that passes over them can do."""
 
     def __init__(self, n: int, dtype: str) -> None:
-        self.space = Space(np.zeros(n, dtype))
+        self.space = Space(_cpu, 0, np.dtype(dtype), (n,))
         rows = self.space.rows(2 * PAIRS + 1)
         rows[...] = 1
         *self.rows, self.out = list(rows)

@@ -25,7 +25,7 @@ def test_a_pass_is_its_specification(n, dtype):
         pytest.skip("sums of so many chunks are of doubles either way")
     v = vectors(n, dtype)
     there = [hosted(a) for a in v]
-    space, want = Space(there[0]), [a.copy() for a in v]
+    space, want = Space.of(there[0])[0], [a.copy() for a in v]
     want[6] = expected_combination([(1.0, want[0]), (-1.0, want[1])])
     terms = [(1.0, 5), (0.3, 6), (0.7, 2), (1e-3, 3), (2.0, 4), (0.1, 0)]
     want[5] = expected_combination([(factor, want[k]) for factor, k in terms])
@@ -48,7 +48,7 @@ def test_what_is_not_finite_is_told(bad, at):
     (v,) = vectors(3000, "f8", 1)
     v[at] = bad
     there = hosted(v)
-    (dot,), largest = Space(there).run([], [((there,), (there,))], there)
+    (dot,), largest = Space.of(there)[0].run([], [((there,), (there,))], there)
     assert np.isnan(largest) if np.isnan(bad) else largest == np.inf
     assert not np.isfinite(dot)
 
@@ -56,6 +56,6 @@ def test_what_is_not_finite_is_told(bad, at):
 def test_more_vectors_than_a_launch_has_room_for():
     v = [hosted(a) for a in vectors(3, "f4", 2)]
     with pytest.raises(ValueError, match="fewer vectors"):
-        Space(v[0]).run([(v[1], [(1.0, v[0])] * 3000)])
+        Space.of(v[0])[0].run([(v[1], [(1.0, v[0])] * 3000)])
     with pytest.raises(ValueError, match="fewer vectors"):
-        Space(v[0]).run([], [((v[0],), (v[1],) * 5000)])
+        Space.of(v[0])[0].run([], [((v[0],), (v[1],) * 5000)])

@@ -37,7 +37,7 @@ def expected_combination(terms):
 def test_a_pass_is_its_specification(engine, isa, layer, threads, n, dtype):
     engine(isa=isa, layer=layer, threads=threads)
     v = vectors(n, dtype)
-    space = Space(v[0])
+    space = Space.of(v[0])[0]
     want = [a.copy() for a in v]
     terms = [(1.0, 5), (0.3, 6), (0.7, 2), (1e-3, 3), (2.0, 4), (0.1, 0)]
     want[6] = expected_combination([(1.0, want[0]), (-1.0, want[1])])
@@ -60,7 +60,7 @@ def test_any_number_of_terms(terms, dtype):
     v = vectors(100, dtype, terms + 1)
     given = [(0.1 * k - 0.3, a) for k, a in enumerate(v[:-1])]
     want = expected_combination(given)
-    Space(v[0]).run([(v[-1], given)])
+    Space.of(v[0])[0].run([(v[-1], given)])
     same(v[-1], want)
 
 
@@ -68,7 +68,7 @@ def test_any_number_of_terms(terms, dtype):
 def test_what_is_not_finite_is_told(bad):
     (v,) = vectors(3000, "f8", 1)
     v[1700] = bad
-    (dot,), largest = Space(v).run([], [((v,), (v,))], v)
+    (dot,), largest = Space.of(v)[0].run([], [((v,), (v,))], v)
     assert np.isnan(largest) if np.isnan(bad) else largest == np.inf
     assert not np.isfinite(dot)
 
@@ -76,7 +76,7 @@ def test_what_is_not_finite_is_told(bad):
 def test_sums_of_many_chunks_are_taken_chunk_by_chunk():
     n = 1024 * 1024 + 3000
     a, b = vectors(n, "f4", 2)
-    assert Space(a).dot(a, b) == expected_dot(a, b)
+    assert Space.of(a)[0].dot(a, b) == expected_dot(a, b)
 
 
 class TestErrors:

@@ -49,6 +49,11 @@ def backend_of(array: Array, argument: str) -> ModuleType:
         raise TypeError(f"{argument}: expected a NumPy array, got a CUDA array; {error}") from None
 
 
+def device_of(arrays: Sequence[Array]) -> int:
+    """Return the number of the device that arrays are on; 0 for the host, and for arrays without memory."""
+    return next((a.data.device_id for a in arrays if a.size and is_cuda(a)), 0)
+
+
 def checked(
     arrays: Sequence[Array], labels: Sequence[str], argument: str = "params"
 ) -> tuple[ModuleType, tuple[Array, ...]]:

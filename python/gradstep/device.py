@@ -9,7 +9,7 @@ import cupy
 import numpy as np
 
 from gradstep import _cuda
-from gradstep.backend import copy_plan
+from gradstep.backend import copy_plan, device_of
 from gradstep.containers import Array, dense_strides
 
 ALIGNMENT = 256  # bytes: no two states share a cache line, and all vectors lie on lines of 16
@@ -48,7 +48,7 @@ def zeros_like(params: Sequence[Array], dtypes: Sequence[np.dtype[Any]]) -> tupl
     sizes = [-(-p.size * d.itemsize // ALIGNMENT) * ALIGNMENT for p, d in zip(params, dtypes, strict=True)]
     if not params:
         return ()
-    device = next((p.data.device_id for p in params if p.size), 0)
+    device = device_of(params)
     memory = _allocated(sum(sizes) or ALIGNMENT, device)
     _cuda.clear(memory.ptr, sum(sizes), current_stream(device))
     arrays, at = [], 0

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from gradstep.backend import checked, copy_plan
-from gradstep.containers import Array, Container, Forest, is_cuda
+from gradstep.backend import checked, copy_plan, device_of
+from gradstep.containers import Array, Container, Forest
 from gradstep.hyperparameters import NON_NEGATIVE, check_float
 from gradstep.overlap import refuse_overlap
 from gradstep.schedules import COUNT
@@ -90,16 +90,16 @@ class LBFGS(Checkpointed):
             raise ValueError(f"maxcor: expected at most {MOST_PAIRS}, got {maxcor}")
         self._forest = Forest([params], False)
         labels = self._forest.labels
-        _, self._arrays = checked(self._forest.arrays([params]), labels)
+        backend, self._arrays = checked(self._forest.arrays([params]), labels)
         refuse_overlap(self._arrays, [f"params{label}" for label in labels], "")
         self._params = params
         dtype = self._common_dtype()
         self._reals = [a.size * (2 if a.dtype.kind == "c" else 1) for a in self._arrays]
-        space = Space(_empty_like(self._arrays[0], dtype, sum(self._reals)))
+        space = Space(backend, device_of(self._arrays), dtype, (sum(self._reals),))
         self._space = space
         self._x, self._trial, self._told, self._gradient = (space.vector() for _ in range(4))
         self._rows = space.rows(2 * (self.maxcor + 1))
-        self.native = space.backend.Lbfgs(self._x, self._trial, self._gradient, self._rows, self.maxcor, self.maxls)
+        self.native = backend.Lbfgs(self._x, self._trial, self._gradient, self._rows, self.maxcor, self.maxls)
         self._gather_x, self._gather_trial, self._gather_told = (
             self._copier(self._parts(vector), what)
             for vector, what in ((self._x, "params"), (self._trial, "params"), (self._told, "grads"))
@@ -241,11 +241,3 @@ class LBFGS(Checkpointed):
         for row, value in zip(self._rows, values.reshape(2 * slots, n), strict=True):
             self._space.from_host(row, value)
         self._steps = steps
-
-
-def _empty_like(array: Array, dtype: np.dtype[Any], n: int) -> Array:
-    if not is_cuda(array):
-        return np.empty(n, dtype)
-    from gradstep import device
-
-    return device.empty((n,), dtype, array.data.device_id)

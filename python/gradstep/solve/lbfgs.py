@@ -33,7 +33,7 @@ class Free:
 
     def __init__(self, objective: Objective, maxcor: int, maxls: int) -> None:
         space = objective.space
-        self.x, self.gradient, self.rows = space.copy(space.start), space.vector(), space.rows(2 * (maxcor + 1))
+        self.x, self.gradient, self.rows = space.twin(objective.trial), space.vector(), space.rows(2 * (maxcor + 1))
         self.native = space.backend.Lbfgs(self.x, objective.trial, self.gradient, self.rows, maxcor, maxls)
         self.evaluate = objective.evaluate
         objective.hold(self.native.set_trial)
@@ -56,7 +56,7 @@ class Boxed:
 
     def __init__(self, objective: Objective, maxcor: int, maxls: int, box: Box) -> None:
         self.objective = objective
-        host = Space(np.zeros(objective.space.n))
+        host = Space(_cpu, 0, np.dtype(np.float64), (objective.space.n,))
         self.x, self.trial, self.gradient = host.vector(), host.vector(), host.vector()
         self.x[...] = self.trial[...] = on_host(objective.trial)
         lower, upper = (np.asarray(side, np.float64) for side in box)

@@ -164,8 +164,8 @@ class Residuals:
             raise TypeError(f"fun: expected a callable, got {type(fun).__name__}")
         if not callable(jac) and jac != "2-point":
             raise ValueError(f"jac: expected a callable or '2-point', got {jac!r}")
-        self.space = Space(x0)
-        self.start = np.array(on_host(self.space.copy(self.space.start)), np.float64)
+        self.space, start = Space.of(x0)
+        self.start = np.array(on_host(start), np.float64)
         self.given = fun, jac
         self.args, self.kwargs = args if isinstance(args, tuple) else (args,), kwargs
         root = math.sqrt(float(np.finfo(self.space.dtype).eps))

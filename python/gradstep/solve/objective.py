@@ -24,11 +24,12 @@ class Handout:
     ----------
     space : Space
         Where it lives.
+    vector : array
+        The first.
     """
 
-    def __init__(self, space: Space) -> None:
-        self.space = space
-        self.vector = space.vector()
+    def __init__(self, space: Space, vector: Array) -> None:
+        self.space, self.vector = space, vector
         self._known = self._references()  # whoever refers to it besides, later on, has kept it
 
     def renew(self) -> bool:
@@ -56,6 +57,8 @@ class Objective:
         As `minimize` got them.
     space : Space
         That of `x0`.
+    start : array
+        `x0` as a vector, which becomes the trial.
     eps : float, optional
         The step of finite differences.
     bounds : Box, optional
@@ -68,6 +71,7 @@ class Objective:
         args: Any,
         jac: Any,
         space: Space,
+        start: Array,
         eps: float | None = None,
         bounds: Box | None = None,
     ) -> None:
@@ -81,9 +85,8 @@ class Objective:
         self.args = args if isinstance(args, tuple) else (args,)
         self.eps = eps if eps is not None else 1e-8 if space.dtype == np.float64 else math.sqrt(1.2e-7)
         self.nfev = self.njev = 0
-        self._for_fun = Handout(space)
-        self._for_jac = None if jac is True else Handout(space)
-        space.run([(self.trial, [(1.0, space.copy(space.start))])])
+        self._for_fun = Handout(space, start)
+        self._for_jac = None if jac is True else Handout(space, space.vector())
         self._held: Callable[[Array], None] = lambda trial: None
 
     @property
