@@ -30,6 +30,24 @@ def expected_combination(terms):
     return first
 
 
+def check_pass(v, there, products):
+    """Make combinations and products of seven vectors, which `there` are on their device, as specified."""
+    space = Space.of(there[0])[0]
+    want = [a.copy() for a in v]
+    terms = [(1.0, 5), (0.3, 6), (0.7, 2), (1e-3, 3), (2.0, 4), (0.1, 0)]
+    want[6] = expected_combination([(1.0, want[0]), (-1.0, want[1])])
+    want[5] = expected_combination([(factor, want[k]) for factor, k in terms])
+    dots, largest = space.run(
+        [(there[6], [(1.0, there[0]), (-1.0, there[1])]), (there[5], [(f, there[k]) for f, k in terms])],
+        [(tuple(there[k] for k in left), tuple(there[k] for k in right)) for left, right in products],
+        there[5],
+    )
+    for a, b in zip(v, want, strict=True):
+        same(a, b)
+    assert dots == [expected_dot(want[a], want[b]) for left, right in products for a in left for b in right]
+    assert largest == np.abs(want[5]).max(initial=0)
+
+
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 @pytest.mark.parametrize("n", SIZES)
 @pytest.mark.parametrize("isa", ISAS)
@@ -37,21 +55,7 @@ def expected_combination(terms):
 def test_a_pass_is_its_specification(engine, isa, layer, threads, n, dtype):
     engine(isa=isa, layer=layer, threads=threads)
     v = vectors(n, dtype)
-    space = Space.of(v[0])[0]
-    want = [a.copy() for a in v]
-    terms = [(1.0, 5), (0.3, 6), (0.7, 2), (1e-3, 3), (2.0, 4), (0.1, 0)]
-    want[6] = expected_combination([(1.0, want[0]), (-1.0, want[1])])
-    want[5] = expected_combination([(factor, want[k]) for factor, k in terms])
-    products = [((0, 6), range(7)), ((5,), (5,)), ((1, 2, 3), (0, 1, 2, 3, 4))]
-    dots, largest = space.run(
-        [(v[6], [(1.0, v[0]), (-1.0, v[1])]), (v[5], [(factor, v[k]) for factor, k in terms])],
-        [(tuple(v[k] for k in left), tuple(v[k] for k in right)) for left, right in products],
-        v[5],
-    )
-    for a, b in zip(v, want, strict=True):
-        same(a, b)
-    assert dots == [expected_dot(want[a], want[b]) for left, right in products for a in left for b in right]
-    assert largest == np.abs(want[5]).max(initial=0)
+    check_pass(v, v, [((0, 6), range(7)), ((5,), (5,)), ((1, 2, 3), (0, 1, 2, 3, 4))])
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
