@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 from contestants import wake_blas
 from figure import Figure
+from turns import medians
 
 import gradstep as gs
+from gradstep import _cpu
 from gradstep.solve.vectors import Space
 
 PAIRS = 10
@@ -79,21 +81,15 @@ def torchs(fun: Quadratic, limit: int) -> None:
     opt.step(closure)
 
 
-def rounds(contestants: dict[str, Callable[[], float]], count: int) -> dict[str, float]:
-    """Medians of contestants that take turns."""
-    samples: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(count):
-        for name, call in contestants.items():
-            time.sleep(0.05)  # idle threads of the one before fall asleep
-            samples[name].append(call())
-    return {name: statistics.median(values) for name, values in samples.items()}
+# Their calls return seconds.
+rounds = partial(medians, warm=0, rest=0.05, measure=lambda call: call())
 
 
 class Rows:
     """The 2m rows of a history, and the least that passes over them can do."""
 
     def __init__(self, n: int, dtype: str) -> None:
-        self.space = Space(np.zeros(n, dtype))
+        self.space = Space(_cpu, 0, np.dtype(dtype), (n,))
         rows = self.space.rows(2 * PAIRS + 1)
         rows[...] = 1
         *self.rows, self.out = list(rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 Contestant = Callable[[], object]
 
@@ -17,9 +18,14 @@ def timed(call: Contestant) -> float:
 
 
 def medians(
-    contestants: Mapping[str, Contestant], rounds: int, *, warm: int = 1, rest: float = 0.0
+    contestants: Mapping[str, Contestant],
+    rounds: int,
+    *,
+    warm: int = 1,
+    rest: float = 0.0,
+    measure: Callable[[Any], float] = timed,
 ) -> dict[str, float]:
-    """Median seconds of each; every turn begins with a rest and `warm` calls that are not counted.
+    """Median of what is measured of each; every turn begins with a rest and `warm` calls that are not counted.
 
     The rest, in seconds, lets the idle threads of the contestant before fall asleep: they spin on the same
     cores.
@@ -30,7 +36,7 @@ def medians(
             time.sleep(rest)
             for _ in range(warm):
                 call()
-            samples[name].append(timed(call))
+            samples[name].append(measure(call))
     return {name: statistics.median(times) for name, times in samples.items()}
 
 

@@ -53,6 +53,13 @@ class Permutation {
     }
   }
 
+  static constexpr int rounds = 24;
+
+  HD std::uint64_t n() const { return n_; }
+  HD int low() const { return low_; }
+  HD std::uint32_t high_bits() const { return std::uint32_t((std::uint64_t(1) << high_) - 1); }
+  HD std::uint32_t low_bits() const { return std::uint32_t((std::uint64_t(1) << low_) - 1); }
+
   HD std::uint64_t operator()(std::uint64_t x) const {
     do {
       auto left = std::uint32_t(x >> low_), right = std::uint32_t(x & low_bits());
@@ -65,29 +72,7 @@ class Permutation {
     return x;
   }
 
-  // Of `count` numbers from `first` on: the same, a round for all of them at once.
-  template <int count>
-  __attribute__((always_inline)) void of_run(std::uint64_t first, std::int64_t* to) const {
-    std::uint32_t left[count], right[count];
-    for (int i = 0; i < count; ++i)
-      left[i] = std::uint32_t((first + i) >> low_), right[i] = std::uint32_t(first + i) & low_bits();
-    for (int k = 0; k < rounds; k += 2) {
-#pragma omp simd
-      for (int i = 0; i < count; ++i) left[i] ^= half(right[i], k) & high_bits();
-#pragma omp simd
-      for (int i = 0; i < count; ++i) right[i] ^= half(left[i], k + 1) & low_bits();
-    }
-    for (int i = 0; i < count; ++i) {
-      const std::uint64_t x = std::uint64_t(left[i]) << low_ | right[i];
-      to[i] = std::int64_t(x < n_ ? x : (*this)(x));
-    }
-  }
-
- private:
-  static constexpr int rounds = 24;
-
-  HD std::uint32_t high_bits() const { return std::uint32_t((std::uint64_t(1) << high_) - 1); }
-  HD std::uint32_t low_bits() const { return std::uint32_t((std::uint64_t(1) << low_) - 1); }
+  // What a round changes one half by, for what the other is.
   HD std::uint32_t half(std::uint32_t x, int k) const {
     x ^= keys_[k];
     x = (x ^ x >> 16) * 0x85ebca6bu;
@@ -95,6 +80,7 @@ class Permutation {
     return x ^ x >> 16;
   }
 
+ private:
   std::uint64_t n_;
   int low_ = 1, high_ = 0;
   std::uint32_t keys_[rounds];

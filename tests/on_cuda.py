@@ -180,15 +180,22 @@ def handed_on(x, foreign=False):
 
 
 @pytest.fixture(autouse=True, params=["forwards", "backwards"])
-def on_a_device(request, monkeypatch):
-    """Every array reaches gradstep as one of a device; threads of a block run in one order or the other."""
+def device(request, monkeypatch):
+    """Threads of a block run in one order or the other."""
+    install(monkeypatch)
+    emulator().emulator_set_backwards(request.param == "backwards")
+    yield request.param
+    emulator().emulator_set_backwards(0)
+
+
+@pytest.fixture(autouse=True)
+def on_a_device(device, monkeypatch):
+    """Every array reaches gradstep as one of a device."""
     from gradstep import containers, kernels
     from gradstep.data import batches, standardizer
 
-    install(monkeypatch)
-    emulator().emulator_set_backwards(request.param == "backwards")
     flatten, unflatten, columns = containers.Tree.flatten, containers.Tree.unflatten, kernels._columns
-    foreign = request.param == "backwards"  # whichever: both kinds of array meet all tests
+    foreign = device == "backwards"  # whichever: both kinds of array meet all tests
 
     def landed(a):
         return on_host(a) if isinstance(a, cupy.ndarray) else a
@@ -223,8 +230,6 @@ def on_a_device(request, monkeypatch):
         monkeypatch.setattr(place, "plain", device_plain)
     monkeypatch.setattr(batches.Minibatches, "_make", on_host_again(batches.Minibatches._make))
     monkeypatch.setattr(standardizer.Standardizer, "_applied", on_host_again(standardizer.Standardizer._applied))
-    yield
-    emulator().emulator_set_backwards(0)
 
 
 @pytest.fixture
@@ -233,7 +238,7 @@ def engine():
     return lambda **kwargs: None
 
 
-def suite(name, leave_out=()):
+def suite(name, leave_out=(), **fixtures):
     """Return the tests of another module of this folder, with the matrix of this backend and not the CPU's."""
     path = Path(__file__).with_name(f"{name}.py")
     spec = importlib.util.spec_from_file_location(f"{name}_on_cuda", path)
@@ -248,4 +253,4 @@ def suite(name, leave_out=()):
     unknown = [key for key in leave_out if not hasattr(module, key)]
     assert not unknown, f"{name} has no {unknown}"
     kept = {key: value for key, value in vars(module).items() if not key.startswith("__") and key not in leave_out}
-    return {**kept, "on_a_device": on_a_device, "engine": engine}
+    return {**kept, **(fixtures or {"device": device, "on_a_device": on_a_device}), "engine": engine}

@@ -10,15 +10,7 @@ from problems import PROBLEMS
 from test_lbfgs import model
 from test_rules import same
 
-cupy = on_cuda.cupy
-
-
-@pytest.fixture(autouse=True, params=["forwards", "backwards"])
-def device(request, monkeypatch):
-    on_cuda.install(monkeypatch)
-    emulator().emulator_set_backwards(request.param == "backwards")
-    yield
-    emulator().emulator_set_backwards(0)
+cupy, device = on_cuda.cupy, on_cuda.device
 
 
 def on_device(fun, scalar=False, counts=None):

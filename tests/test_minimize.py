@@ -167,8 +167,8 @@ class TestDirections:
 
 def directions(fun, start, m):
     """Relative errors of up to 100 directions, down to where rounding leaves little of changes of the gradient."""
-    space = gs.solve.vectors.Space(start)
-    x, trial, g = space.copy(space.start), space.copy(space.start), space.vector()
+    space, x = gs.solve.vectors.Space.of(start)
+    trial, g = space.twin(x), space.vector()
     rows = space.rows(2 * (m + 1))
     native = gs._cpu.Lbfgs(x, trial, g, rows, m, 20)
     f, gradient = fun(trial)

@@ -30,23 +30,17 @@ def expected_combination(terms):
     return first
 
 
-@pytest.mark.parametrize("dtype", ["f4", "f8"])
-@pytest.mark.parametrize("n", SIZES)
-@pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize(("layer", "threads"), TEAMS)
-def test_a_pass_is_its_specification(engine, isa, layer, threads, n, dtype):
-    engine(isa=isa, layer=layer, threads=threads)
-    v = vectors(n, dtype)
-    space = Space(v[0])
+def check_pass(v, there, products):
+    """Make combinations and products of seven vectors, which `there` are on their device, as specified."""
+    space = Space.of(there[0])[0]
     want = [a.copy() for a in v]
     terms = [(1.0, 5), (0.3, 6), (0.7, 2), (1e-3, 3), (2.0, 4), (0.1, 0)]
     want[6] = expected_combination([(1.0, want[0]), (-1.0, want[1])])
     want[5] = expected_combination([(factor, want[k]) for factor, k in terms])
-    products = [((0, 6), range(7)), ((5,), (5,)), ((1, 2, 3), (0, 1, 2, 3, 4))]
     dots, largest = space.run(
-        [(v[6], [(1.0, v[0]), (-1.0, v[1])]), (v[5], [(factor, v[k]) for factor, k in terms])],
-        [(tuple(v[k] for k in left), tuple(v[k] for k in right)) for left, right in products],
-        v[5],
+        [(there[6], [(1.0, there[0]), (-1.0, there[1])]), (there[5], [(f, there[k]) for f, k in terms])],
+        [(tuple(there[k] for k in left), tuple(there[k] for k in right)) for left, right in products],
+        there[5],
     )
     for a, b in zip(v, want, strict=True):
         same(a, b)
@@ -55,12 +49,22 @@ def test_a_pass_is_its_specification(engine, isa, layer, threads, n, dtype):
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("n", SIZES)
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize(("layer", "threads"), TEAMS)
+def test_a_pass_is_its_specification(engine, isa, layer, threads, n, dtype):
+    engine(isa=isa, layer=layer, threads=threads)
+    v = vectors(n, dtype)
+    check_pass(v, v, [((0, 6), range(7)), ((5,), (5,)), ((1, 2, 3), (0, 1, 2, 3, 4))])
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
 @pytest.mark.parametrize("terms", range(1, 14))
 def test_any_number_of_terms(terms, dtype):
     v = vectors(100, dtype, terms + 1)
     given = [(0.1 * k - 0.3, a) for k, a in enumerate(v[:-1])]
     want = expected_combination(given)
-    Space(v[0]).run([(v[-1], given)])
+    Space.of(v[0])[0].run([(v[-1], given)])
     same(v[-1], want)
 
 
@@ -68,7 +72,7 @@ def test_any_number_of_terms(terms, dtype):
 def test_what_is_not_finite_is_told(bad):
     (v,) = vectors(3000, "f8", 1)
     v[1700] = bad
-    (dot,), largest = Space(v).run([], [((v,), (v,))], v)
+    (dot,), largest = Space.of(v)[0].run([], [((v,), (v,))], v)
     assert np.isnan(largest) if np.isnan(bad) else largest == np.inf
     assert not np.isfinite(dot)
 
@@ -76,7 +80,7 @@ def test_what_is_not_finite_is_told(bad):
 def test_sums_of_many_chunks_are_taken_chunk_by_chunk():
     n = 1024 * 1024 + 3000
     a, b = vectors(n, "f4", 2)
-    assert Space(a).dot(a, b) == expected_dot(a, b)
+    assert Space.of(a)[0].dot(a, b) == expected_dot(a, b)
 
 
 class TestErrors:

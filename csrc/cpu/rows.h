@@ -132,12 +132,30 @@ void take_crop(const Gather& g, const char* row, std::uint64_t position, char* t
   }
 }
 
+// Of `count` numbers from `first` on: a round for all of them at once.
+template <int count>
+void permute_run(const Permutation& p, std::uint64_t first, int64_t* to) {
+  std::uint32_t left[count], right[count];
+  for (int i = 0; i < count; ++i)
+    left[i] = std::uint32_t((first + i) >> p.low()), right[i] = std::uint32_t(first + i) & p.low_bits();
+  for (int k = 0; k < Permutation::rounds; k += 2) {
+#pragma omp simd
+    for (int i = 0; i < count; ++i) left[i] ^= p.half(right[i], k) & p.high_bits();
+#pragma omp simd
+    for (int i = 0; i < count; ++i) right[i] ^= p.half(left[i], k + 1) & p.low_bits();
+  }
+  for (int i = 0; i < count; ++i) {
+    const std::uint64_t x = std::uint64_t(left[i]) << p.low() | right[i];
+    to[i] = int64_t(x < p.n() ? x : p(x));
+  }
+}
+
 // Which rows come at `count` positions from `position` on.
 void select(const Selection& selection, std::uint64_t position, int64_t count, int64_t* indices) {
   constexpr int run = 64;
   int64_t i = 0;
   if (selection.order == Order::shuffled)
-    for (; i + run <= count; i += run) selection.permutation.of_run<run>(position + i, indices + i);
+    for (; i + run <= count; i += run) permute_run<run>(selection.permutation, position + i, indices + i);
   for (; i < count; ++i) indices[i] = selection(position + i);
 }
 

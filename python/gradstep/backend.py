@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import ModuleType
+from typing import Any
 
 from gradstep import _cpu
 from gradstep.containers import Array, is_cuda
@@ -48,6 +49,11 @@ def backend_of(array: Array, argument: str) -> ModuleType:
         raise TypeError(f"{argument}: expected a NumPy array, got a CUDA array; {error}") from None
 
 
+def device_of(arrays: Sequence[Array]) -> int:
+    """Return the number of the device that arrays are on; 0 for the host, and for arrays without memory."""
+    return next((a.data.device_id for a in arrays if a.size and is_cuda(a)), 0)
+
+
 def checked(
     arrays: Sequence[Array], labels: Sequence[str], argument: str = "params"
 ) -> tuple[ModuleType, tuple[Array, ...]]:
@@ -66,3 +72,11 @@ def checked(
     from gradstep import device
 
     return backend, tuple(map(device.view, arrays))
+
+
+def copy_plan(backend: Any, targets: tuple[Array, ...], labels: tuple[str, ...], source: str) -> Any:
+    """Return a plan whose steps write arrays, which messages call `source`, into the targets, rounded."""
+    n = len(targets)
+    plan = backend.Plan("copy", targets, (), (None,) * n, [0] * n, labels, ["to", source])
+    plan.set_hypers(0, {"weight_decay": 0.0, "maximize": False})
+    return plan

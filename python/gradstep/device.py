@@ -9,6 +9,7 @@ import cupy
 import numpy as np
 
 from gradstep import _cuda
+from gradstep.backend import copy_plan, device_of
 from gradstep.containers import Array, dense_strides
 
 ALIGNMENT = 256  # bytes: no two states share a cache line, and all vectors lie on lines of 16
@@ -55,7 +56,7 @@ def zeros_like(params: Sequence[Array], dtypes: Sequence[np.dtype[Any]]) -> tupl
     sizes = [-(-p.size * d.itemsize // ALIGNMENT) * ALIGNMENT for p, d in zip(params, dtypes, strict=True)]
     if not params:
         return ()
-    device = next((p.data.device_id for p in params if p.size), 0)
+    device = device_of(params)
     memory = _allocated(sum(sizes) or ALIGNMENT, device)
     _cuda.clear(memory.ptr, sum(sizes), current_stream(device))
     arrays, at = [], 0
@@ -80,12 +81,8 @@ def _allocated(nbytes: int, device: int) -> Any:
 
 def assign(targets: Sequence[Array], sources: Sequence[Array]) -> None:
     """Write arrays of a device into others, rounded to their formats."""
-    n = len(targets)
-    if not n:
-        return
-    plan = _cuda.Plan("copy", tuple(targets), (), (None,) * n, [0] * n, ("",) * n, ["to", "from"])
-    plan.set_hypers(0, {"weight_decay": 0.0, "maximize": False})
-    plan.step(tuple(sources))
+    if targets:
+        copy_plan(_cuda, tuple(targets), ("",) * len(targets), "from").step(tuple(sources))
 
 
 def copy_of(array: Array) -> Array:

@@ -3,38 +3,33 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from gradstep import checkpoint, state_dict
-from gradstep.backend import checked
-from gradstep.containers import Array, Container, Forest, is_cuda
+from gradstep.backend import checked, copy_plan, device_of
+from gradstep.containers import Array, Container, Forest
 from gradstep.hyperparameters import NON_NEGATIVE, check_float
-from gradstep.locks import Locked
 from gradstep.overlap import refuse_overlap
 from gradstep.schedules import COUNT
 from gradstep.solve import lbfgs
 from gradstep.solve.minimize import MOST_PAIRS
 from gradstep.solve.objective import number
-from gradstep.solve.search import Search
+from gradstep.solve.search import Callback, Search
 from gradstep.solve.vectors import Space
-from gradstep.states import to_host
-
-VERSION = 1
-NAMES = ("directions", "changes")
+from gradstep.state_dict import Checkpointed, check_state, count
+from gradstep.states import on_host
 
 
-class LBFGS(Locked):
+class LBFGS(Checkpointed):
     r"""L-BFGS on the arrays of a model, for a loss that is the same function throughout a step.
 
     Each `step` makes up to `maxiter` iterations of :math:`\theta \mathrel{+}= \alpha d` with
     :math:`d = -H g`, where :math:`H` is estimated from the last `maxcor` pairs of steps and changes of the gradient
-    [1]_, and :math:`\alpha` satisfies the strong Wolfe conditions. The pairs are kept from one step to the next.
+    [1]_, and :math:`\alpha` satisfies the strong Wolfe conditions. The pairs are kept from one step to the next:
+    `state` holds "directions" and "changes" of the gradient, with a leading axis over the slots.
 
     Parameters
     ----------
@@ -75,6 +70,8 @@ class LBFGS(Locked):
     (True, True, 1.0)
     """
 
+    _kernel = "lbfgs"
+
     def __init__(
         self,
         params: Container,
@@ -93,16 +90,16 @@ class LBFGS(Locked):
             raise ValueError(f"maxcor: expected at most {MOST_PAIRS}, got {maxcor}")
         self._forest = Forest([params], False)
         labels = self._forest.labels
-        _, self._arrays = checked(self._forest.arrays([params]), labels)
+        backend, self._arrays = checked(self._forest.arrays([params]), labels)
         refuse_overlap(self._arrays, [f"params{label}" for label in labels], "")
         self._params = params
         dtype = self._common_dtype()
         self._reals = [a.size * (2 if a.dtype.kind == "c" else 1) for a in self._arrays]
-        space = Space(_empty_like(self._arrays[0], dtype, sum(self._reals)))
+        space = Space(backend, device_of(self._arrays), dtype, (sum(self._reals),))
         self._space = space
         self._x, self._trial, self._told, self._gradient = (space.vector() for _ in range(4))
         self._rows = space.rows(2 * (self.maxcor + 1))
-        self.native = space.backend.Lbfgs(self._x, self._trial, self._gradient, self._rows, self.maxcor, self.maxls)
+        self.native = backend.Lbfgs(self._x, self._trial, self._gradient, self._rows, self.maxcor, self.maxls)
         self._gather_x, self._gather_trial, self._gather_told = (
             self._copier(self._parts(vector), what)
             for vector, what in ((self._x, "params"), (self._trial, "params"), (self._told, "grads"))
@@ -140,7 +137,7 @@ class LBFGS(Locked):
             self._gather_x.step(self._arrays)
             self._gather_trial.step(self._arrays)
             self._loss_and_grads = loss_and_grads
-            search = Search(self, None, gtol=self.gtol, ftol=self.ftol, maxiter=self.maxiter)
+            search = Search(self, Callback(None), gtol=self.gtol, ftol=self.ftol, maxiter=self.maxiter)
             try:
                 lbfgs.run(self, search, lambda: self._x)
             finally:
@@ -189,101 +186,8 @@ class LBFGS(Locked):
         """Why the last step ended."""
         return self._last[2]
 
-    @property
-    def state(self) -> Mapping[str, Container]:
-        """The history: "directions" and "changes" of the gradient, arrays with a leading axis over the slots."""
-        return MappingProxyType(dict(zip(NAMES, map(self._forest.unflatten, self._sides()), strict=True)))
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of memory that the history takes."""
-        return int(self._rows.size) * int(self._rows.itemsize)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return copies of the history and of what belongs to it, as dicts and arrays.
-
-        Returns
-        -------
-        dict
-            "state" holds arrays in containers as `params`.
-        """
-        with self._lock:
-            sides = ([to_host(a) for a in side] for side in self._sides())
-            return {**self._facts(), "state": dict(zip(NAMES, map(self._forest.unflatten, sides), strict=True))}
-
-    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Copy what `state_dict` gave into this optimizer.
-
-        Parameters
-        ----------
-        saved : mapping
-            Of an optimizer with the same `maxcor`, and parameters of the same names, shapes and dtypes.
-
-        Raises
-        ------
-        ValueError
-            If it is of another one, or damaged. Nothing was changed.
-        """
-        with self._lock:
-            if not isinstance(saved, Mapping) or not isinstance(saved.get("state"), Mapping):
-                raise ValueError("saved: expected what state_dict() gave")
-            try:
-                state = [self._forest.flatten(saved["state"].get(name), f"saved['state'][{name!r}]") for name in NAMES]
-            except TypeError as error:
-                raise ValueError(str(error)) from None
-            self._restore(saved, state)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the history to one ``.npz`` file; a crash at any point leaves the old file or the new one whole.
-
-        Parameters
-        ----------
-        path : path-like
-            Name of the file.
-
-        Raises
-        ------
-        OSError
-            If it cannot be written.
-        """
-        with self._lock:
-            arrays = {
-                f"{name}/{i}": np.ascontiguousarray(to_host(a))
-                for name, side in zip(NAMES, self._sides(), strict=True)
-                for i, a in enumerate(side)
-            }
-            checkpoint.write(path, self._facts(), arrays)
-
-    def load(self, path: str | os.PathLike[str]) -> None:
-        """Read what `save` wrote, as `load_state_dict`.
-
-        Parameters
-        ----------
-        path : path-like
-            Name of the file.
-
-        Raises
-        ------
-        OSError
-            If it cannot be read.
-        ValueError
-            If it is damaged, or no checkpoint of such an optimizer. Nothing was changed.
-        """
-        with self._lock:
-            facts, arrays = checkpoint.read(path)
-            count = len(self._arrays)
-            try:
-                if len(arrays) != 2 * count:
-                    raise ValueError("expected the history of these parameters, got another")
-                self._restore(facts, [tuple(arrays.get(f"{name}/{i}") for i in range(count)) for name in NAMES])
-            except ValueError as error:
-                raise ValueError(f"{os.fspath(path)}: {error}") from None
-
     def __repr__(self) -> str:
         return f"LBFGS({len(self._arrays)} arrays, maxiter={self.maxiter!r}, maxcor={self.maxcor!r})"
-
-    def __reduce__(self) -> str:
-        raise TypeError("LBFGS: an optimizer holds references to its parameters, and no copy of it would")
 
     def _common_dtype(self) -> np.dtype[Any]:
         doubles = {a.dtype.name in ("float64", "complex128") for a in self._arrays}
@@ -302,58 +206,38 @@ class LBFGS(Locked):
             at += n
         return tuple(parts)
 
-    def _sides(self) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+    def _memory(self) -> dict[str, tuple[Array, ...]]:
         slots = self.maxcor + 1
-        return self._parts(self._rows[:slots]), self._parts(self._rows[slots:])
+        return {"directions": self._parts(self._rows[:slots]), "changes": self._parts(self._rows[slots:])}
 
     def _copier(self, targets: tuple[Array, ...], source: str) -> Any:
-        n = len(targets)
-        labels = list(self._forest.labels)
-        plan = self._space.backend.Plan("copy", targets, (), (None,) * n, [0] * n, tuple(labels), ["to", source])
-        plan.set_hypers(0, {"weight_decay": 0.0, "maximize": False})
-        return plan
+        return copy_plan(self._space.backend, targets, self._forest.labels, source)
 
     def _facts(self) -> dict[str, Any]:
         pairs, lengths, sy, yy, first = self.native.history
-        params = [[at, str(a.dtype), list(a.shape)] for a, at in zip(self._arrays, self._forest.labels, strict=True)]
         history = {"pairs": pairs, "lengths": lengths, "sy": sy, "yy": yy, "first": first}
-        return {"version": VERSION, "rule": "lbfgs", "params": params, "steps": self._steps, "history": history}
+        return {"steps": self._steps, "history": history}
 
-    def _restore(self, facts: Mapping[str, Any], state: list[tuple[Any, ...]]) -> None:
-        mine = self._facts()
-        for name in ("version", "rule"):
-            if facts.get(name) != mine[name]:
-                raise ValueError(f"{name}: expected {mine[name]}, got {facts.get(name)!r}")
-        state_dict.check_params(mine["params"], facts.get("params"))
-        steps = state_dict.count("steps", facts.get("steps"))
-        for name, side, saved in zip(NAMES, self._sides(), state, strict=True):
-            for here, there, label in zip(side, saved, self._forest.labels, strict=True):
-                if (getattr(there, "dtype", None), getattr(there, "shape", None)) != (here.dtype, here.shape):
-                    raise ValueError(f"state[{name!r}]{label}: expected {here.dtype} of shape {here.shape}")
+    def _restore(self, facts: Mapping[str, Any], state: Mapping[str, tuple[Array | None, ...]]) -> None:
+        mine, memory = self._facts()["history"], self._memory()
+        steps = count("steps", facts.get("steps"))
+        check_state(memory, state, self._forest.labels, [1] * len(self._arrays))
         history = facts.get("history")
-        if not isinstance(history, Mapping) or set(history) != set(mine["history"]):
-            raise ValueError(f"history: expected {', '.join(mine['history'])}, got {history!r:.200}")
+        if not isinstance(history, Mapping) or set(history) != set(mine):
+            raise ValueError(f"history: expected {', '.join(mine)}, got {history!r:.200}")
         try:
             if not isinstance(history["first"], bool):
                 raise ValueError(f"first: expected a bool, got {history['first']!r}")
-            self.native.history = tuple(history[name] for name in mine["history"])
+            self.native.history = tuple(history[name] for name in mine)
         except ValueError as error:
             raise ValueError(f"history: {error}") from None
         except TypeError:
             raise ValueError("history: expected lists of numbers") from None
         slots, n = self.maxcor + 1, self._space.n
         values = np.empty((2, slots, n), self._space.dtype)
-        for side, saved in zip(values, state, strict=True):
-            for part, there in zip(self._parts(side), saved, strict=True):
-                part[...] = to_host(there) if is_cuda(there) else there
+        for side, name in zip(values, memory, strict=True):
+            for part, there in zip(self._parts(side), state[name], strict=True):
+                part[...] = on_host(there)
         for row, value in zip(self._rows, values.reshape(2 * slots, n), strict=True):
             self._space.from_host(row, value)
         self._steps = steps
-
-
-def _empty_like(array: Array, dtype: np.dtype[Any], n: int) -> Array:
-    if not is_cuda(array):
-        return np.empty(n, dtype)
-    from gradstep import device
-
-    return device.empty((n,), dtype, array.data.device_id)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
-from types import MappingProxyType
 from typing import Any, ClassVar
 
 from gradstep import hyperparameters, state_dict
@@ -17,14 +15,13 @@ from gradstep.containers import Array, Container, Forest, is_cuda
 from gradstep.group import Group, split_groups
 from gradstep.health import Health
 from gradstep.hyperparameters import LIMIT, SCALE, check_choice, check_flag, check_float
-from gradstep.locks import Locked
 from gradstep.overlap import refuse_overlap
-from gradstep.states import assign, masters_of, zeros_like
+from gradstep.states import assign, masters_of, restore, zeros_like
 
 PROPAGATE, ONE = "propagate", 1.0  # defaults, told by identity from what a user gives
 
 
-class Optimizer(Locked):
+class Optimizer(state_dict.Checkpointed):
     """Base of all optimizers: updates arrays in place, one `step` at a time.
 
     A subclass names its native `rule` and passes its hyperparameters on. Two threads may call one optimizer:
@@ -215,71 +212,6 @@ class Optimizer(Locked):
             pairs = [(m, a) for m, a in zip(self._masters, self._arrays, strict=True) if m is not None]
             assign([m for m, _ in pairs], [a for _, a in pairs])
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return copies of the states, the counts and the plain hyperparameters, as dicts and arrays.
-
-        Returns
-        -------
-        dict
-            "state" holds arrays in containers as `params`; schedules are left out.
-        """
-        with self._lock:
-            return state_dict.of(self)
-
-    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Copy what `state_dict` gave into the arrays, counts and hyperparameters of this optimizer.
-
-        Hyperparameters that were schedules stay as they are here.
-
-        Parameters
-        ----------
-        saved : mapping
-            Of an optimizer of the same rule, with parameters of the same names, shapes and dtypes.
-
-        Raises
-        ------
-        ValueError
-            If it is of another rule or other parameters, or damaged. Nothing was changed.
-        """
-        with self._lock:
-            state_dict.restore(self, saved)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the state, the counts and the plain hyperparameters to one ``.npz`` file.
-
-        A crash at any point leaves the old file or the new one whole.
-
-        Parameters
-        ----------
-        path : path-like
-            Name of the file.
-
-        Raises
-        ------
-        OSError
-            If it cannot be written.
-        """
-        with self._lock:
-            state_dict.save(self, path)
-
-    def load(self, path: str | os.PathLike[str]) -> None:
-        """Read what `save` wrote, as `load_state_dict`.
-
-        Parameters
-        ----------
-        path : path-like
-            Name of the file.
-
-        Raises
-        ------
-        OSError
-            If it cannot be read.
-        ValueError
-            If it is damaged, or no checkpoint of such an optimizer. Nothing was changed.
-        """
-        with self._lock:
-            state_dict.load(self, path)
-
     @property
     def steps(self) -> int:
         """Number of updates applied."""
@@ -337,28 +269,37 @@ class Optimizer(Locked):
         """The hyperparameters of each group of parameters."""
         return self._groups
 
-    @property
-    def state(self) -> Mapping[str, Container]:
-        """What the rule remembers: name -> arrays in a container as `params`. The arrays are the live ones."""
-        return MappingProxyType({name: self._forest.unflatten(a) for name, a in self._memory().items()})
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of memory that the state takes."""
-        return sum(a.nbytes for arrays in self._memory().values() for a in arrays if a is not None)
-
     def __repr__(self) -> str:
         hypers = ", ".join(f"{name}={value!r}" for name, value in self._groups[0].items())
         return f"{type(self).__name__}({len(self._forest.labels)} arrays, {hypers})"
 
-    def __reduce__(self) -> str:
-        raise TypeError(
-            f"{type(self).__name__}: an optimizer holds references to its parameters, and no copy of it would"
-        )
-
-    def _memory(self) -> dict[str, tuple[Array, ...]]:
+    def _memory(self) -> dict[str, tuple[Array | None, ...]]:
         masters = {"master": self._masters} if self._master_weights else {}
         return {**self._states, **masters}
+
+    def _facts(self) -> dict[str, Any]:
+        plan = self._plan
+        groups = [{name: state_dict.plain(value) for name, value in group.items()} for group in self._groups]
+        return {"steps": plan.steps, "skipped": plan.skipped, "counts": plan.counts, "groups": groups}
+
+    def _restore(self, facts: Mapping[str, Any], state: Mapping[str, tuple[Array | None, ...]]) -> None:
+        steps, skipped = (state_dict.count(name, facts.get(name)) for name in ("steps", "skipped"))
+        counts, groups = facts.get("counts"), facts.get("groups")
+        if not isinstance(counts, list) or len(counts) != len(self._arrays):
+            raise ValueError(f"counts: expected {len(self._arrays)} numbers, got {counts!r}")
+        counts = [state_dict.count(f"counts[{i}]", n) for i, n in enumerate(counts)]
+        if not isinstance(groups, list) or len(groups) != len(self._groups):
+            raise ValueError(f"groups: expected {len(self._groups)}, got {groups!r}")
+        changes = tuple((group, state_dict.hypers(group, groups[i], i)) for i, group in enumerate(self._groups))
+        memory = self._memory()
+        state_dict.check_state(memory, state, self._forest.labels, counts)
+
+        self._set(changes)  # may refuse hyperparameters that do not go together; the rest cannot fail
+        for name, arrays in memory.items():
+            for array, new in zip(arrays, state[name], strict=True):
+                if array is not None:
+                    restore(array, 0 if new is None else new)
+        self._plan.set_counts(steps, skipped, counts)
 
     @staticmethod
     def _check(values: Mapping[str, Any], at: str = "") -> None:

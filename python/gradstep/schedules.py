@@ -13,11 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
-from numbers import Integral
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from gradstep import hyperparameters
-from gradstep.hyperparameters import FRACTION, NON_NEGATIVE, Float, Range, ask, check_float, check_one
+from gradstep.hyperparameters import FRACTION, NON_NEGATIVE, Float, Range, ask, check_float, check_one, check_whole
 
 __all__ = [
     "ReduceOnPlateau",
@@ -40,15 +39,6 @@ Kind: TypeAlias = Callable[[str, Any], Any]
 
 def _number(within: Range, check: Callable[[str, Range, Any], Any] = check_float) -> Kind:
     return lambda name, value: check(name, within, value)
-
-
-def _whole(least: int, name: str, value: Any) -> int:
-    words = f"{name}: expected a whole number of at least {least}, got {value!r}"
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(words)
-    if value < least:
-        raise ValueError(words)
-    return int(value)
 
 
 def _one_of(*choices: str) -> Kind:
@@ -81,8 +71,8 @@ POSITIVE = _number((lambda x: 0 < x < math.inf, "a finite number above 0"))
 SHARE = _number(hyperparameters.SHARE)
 METRIC = _number((lambda x: True, "a number"))
 SCHEDULE = _number(NON_NEGATIVE, check_one)
-WHOLE = partial(_whole, 0)
-COUNT = partial(_whole, 1)
+WHOLE = partial(check_whole, least=0)
+COUNT = partial(check_whole, least=1)
 
 
 @dataclass(frozen=True)

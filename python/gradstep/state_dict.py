@@ -3,133 +3,163 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 from gradstep import checkpoint, hyperparameters
-from gradstep.containers import Array, Container, is_cuda
-from gradstep.states import restore as write
-from gradstep.states import to_host
-
-if TYPE_CHECKING:
-    from gradstep.optimizer import Optimizer
+from gradstep.containers import Array, Container, Forest
+from gradstep.locks import Locked
+from gradstep.states import on_host, to_host
 
 VERSION = 1
 
 
-def of(opt: Optimizer) -> dict[str, Any]:
-    """Return the state dict of an optimizer, with copies of its arrays."""
-    state = {name: opt._forest.unflatten([_copy(a) for a in arrays]) for name, arrays in opt._memory().items()}
-    return {**_facts(opt), "state": state}
+class Checkpointed(Locked):
+    """Base of optimizers: what one remembers of its parameters, as it is and as plain dicts and arrays.
 
-
-def restore(opt: Optimizer, saved: Mapping[str, Any]) -> None:
-    """Copy a state dict into an optimizer.
-
-    Raises
-    ------
-    ValueError
-        If it does not fit. Nothing was changed.
+    A subclass has the parameters, `_arrays` in `_forest`, and its rule, `_kernel`; it tells the arrays and the facts
+    that it remembers, and takes them back.
     """
-    if not isinstance(saved, Mapping) or not isinstance(saved.get("state"), Mapping):
-        raise ValueError("saved: expected what state_dict() gave")
-    state = {name: _flat(opt, name, container) for name, container in saved["state"].items()}
-    _restore(opt, saved, state)
 
+    _kernel: str
+    _forest: Forest
+    _arrays: tuple[Array, ...]
 
-def save(opt: Optimizer, path: str | os.PathLike[str]) -> None:
-    """Write an optimizer's state dict to a file."""
-    arrays = {
-        f"{name}/{i}": to_host(a) if is_cuda(a) else a
-        for name, flat in opt._memory().items()
-        for i, a in enumerate(flat)
-        if a is not None
-    }
-    checkpoint.write(path, _facts(opt), arrays)
+    def _memory(self) -> Mapping[str, tuple[Array | None, ...]]:
+        raise NotImplementedError
 
+    def _facts(self) -> dict[str, Any]:
+        raise NotImplementedError
 
-def load(opt: Optimizer, path: str | os.PathLike[str]) -> None:
-    """Read a file that `save` wrote.
+    def _restore(self, facts: Mapping[str, Any], state: Mapping[str, tuple[Array | None, ...]]) -> None:
+        raise NotImplementedError
 
-    Raises
-    ------
-    ValueError
-        If it does not fit, naming the file. Nothing was changed.
-    """
-    facts, arrays = checkpoint.read(path)
-    size = len(opt._arrays)
-    names = dict.fromkeys(name.partition("/")[0] for name in arrays)
-    state = {name: tuple(arrays.get(f"{name}/{i}") for i in range(size)) for name in names}
-    for name in opt._memory():  # one of which no array is kept
-        state.setdefault(name, (None,) * size)
-    try:
-        if sum(a is not None for flat in state.values() for a in flat) != len(arrays):
-            raise ValueError("expected the states of these parameters, got others")
-        _restore(opt, facts, state)
-    except ValueError as e:
-        raise ValueError(f"{os.fspath(path)}: {e}") from None
+    @property
+    def state(self) -> Mapping[str, Container]:
+        """What the rule remembers: name -> arrays in a container as `params`. The arrays are the live ones."""
+        return MappingProxyType({name: self._forest.unflatten(a) for name, a in self._memory().items()})
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that the state takes."""
+        return sum(a.nbytes for arrays in self._memory().values() for a in arrays if a is not None)
 
-def _facts(opt: Optimizer) -> dict[str, Any]:
-    return {
-        "version": VERSION,
-        "rule": opt._kernel,
-        "params": [
-            [label, str(a.dtype), list(a.shape)] for a, label in zip(opt._arrays, opt._forest.labels, strict=True)
-        ],
-        "steps": opt._plan.steps,
-        "skipped": opt._plan.skipped,
-        "counts": opt._plan.counts,
-        "groups": [{name: _plain(value) for name, value in group.items()} for group in opt._groups],
-    }
+    def state_dict(self) -> dict[str, Any]:
+        """Return copies of the state, the counts and the plain hyperparameters, as dicts and arrays.
 
+        Returns
+        -------
+        dict
+            "state" holds arrays in containers as `params`; schedules are left out.
+        """
+        with self._lock:
+            memory = self._memory().items()
+            state = {name: self._forest.unflatten([_copy(a) for a in arrays]) for name, arrays in memory}
+            return {**self._head(), **self._facts(), "state": state}
 
-def _plain(value: Any) -> Any:
-    # A schedule is left to whoever loads.
-    if isinstance(value, tuple):
-        return [_plain(part) for part in value]
-    return None if callable(value) else value
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Copy what `state_dict` gave into the arrays, counts and hyperparameters of this optimizer.
+
+        Hyperparameters that were schedules stay as they are here.
+
+        Parameters
+        ----------
+        saved : mapping
+            Of an optimizer of the same rule, with parameters of the same names, shapes and dtypes.
+
+        Raises
+        ------
+        ValueError
+            If it is of another rule or other parameters, or damaged. Nothing was changed.
+        """
+        with self._lock:
+            if not isinstance(saved, Mapping) or not isinstance(saved.get("state"), Mapping):
+                raise ValueError("saved: expected what state_dict() gave")
+            self._take(saved, {name: self._flat(name, container) for name, container in saved["state"].items()})
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the state, the counts and the plain hyperparameters to one ``.npz`` file.
+
+        A crash at any point leaves the old file or the new one whole.
+
+        Parameters
+        ----------
+        path : path-like
+            Name of the file.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written.
+        """
+        with self._lock:
+            arrays = {
+                f"{name}/{i}": on_host(a)
+                for name, flat in self._memory().items()
+                for i, a in enumerate(flat)
+                if a is not None
+            }
+            checkpoint.write(path, {**self._head(), **self._facts()}, arrays)
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Read what `save` wrote, as `load_state_dict`.
+
+        Parameters
+        ----------
+        path : path-like
+            Name of the file.
+
+        Raises
+        ------
+        OSError
+            If it cannot be read.
+        ValueError
+            If it is damaged, or no checkpoint of such an optimizer. Nothing was changed.
+        """
+        with self._lock:
+            facts, arrays = checkpoint.read(path)
+            size = len(self._arrays)
+            names = dict.fromkeys(name.partition("/")[0] for name in arrays)
+            state = {name: tuple(arrays.get(f"{name}/{i}") for i in range(size)) for name in names}
+            for name in self._memory():  # one of which no array is kept
+                state.setdefault(name, (None,) * size)
+            try:
+                if sum(a is not None for flat in state.values() for a in flat) != len(arrays):
+                    raise ValueError("expected the states of these parameters, got others")
+                self._take(facts, state)
+            except ValueError as e:
+                raise ValueError(f"{os.fspath(path)}: {e}") from None
+
+    def __reduce__(self) -> str:
+        raise TypeError(
+            f"{type(self).__name__}: an optimizer holds references to its parameters, and no copy of it would"
+        )
+
+    def _head(self) -> dict[str, Any]:
+        params = [[at, str(a.dtype), list(a.shape)] for a, at in zip(self._arrays, self._forest.labels, strict=True)]
+        return {"version": VERSION, "rule": self._kernel, "params": params}
+
+    def _flat(self, name: Any, container: Container) -> tuple[Array | None, ...]:
+        try:
+            return self._forest.flatten(container, f"saved['state'][{name!r}]")
+        except TypeError as e:
+            raise ValueError(str(e)) from None
+
+    def _take(self, facts: Mapping[str, Any], state: Mapping[str, tuple[Array | None, ...]]) -> None:
+        mine = self._head()
+        for name in ("version", "rule"):
+            if facts.get(name) != mine[name]:
+                raise ValueError(f"{name}: expected {mine[name]}, got {facts.get(name)!r}")
+        _check_params(mine["params"], facts.get("params"))
+        self._restore(facts, state)
 
 
 def _copy(array: Array | None) -> Array | None:
     return None if array is None else to_host(array)
 
 
-def _flat(opt: Optimizer, name: Any, container: Container) -> tuple[Array | None, ...]:
-    try:
-        return opt._forest.flatten(container, f"saved['state'][{name!r}]")
-    except TypeError as e:
-        raise ValueError(str(e)) from None
-
-
-def _restore(opt: Optimizer, facts: Mapping[str, Any], state: Mapping[str, tuple[Array | None, ...]]) -> None:
-    mine = _facts(opt)
-    if facts.get("version") != VERSION:
-        raise ValueError(f"version: expected {VERSION}, got {facts.get('version')!r}")
-    if facts.get("rule") != mine["rule"]:
-        raise ValueError(f"rule: expected {mine['rule']}, got {facts.get('rule')!r}")
-    check_params(mine["params"], facts.get("params"))
-    steps, skipped = (count(name, facts.get(name)) for name in ("steps", "skipped"))
-    counts = facts.get("counts")
-    if not isinstance(counts, list) or len(counts) != len(mine["counts"]):
-        raise ValueError(f"counts: expected {len(mine['counts'])} numbers, got {counts!r}")
-    counts = [count(f"counts[{i}]", n) for i, n in enumerate(counts)]
-    groups = facts.get("groups")
-    if not isinstance(groups, list) or len(groups) != len(mine["groups"]):
-        raise ValueError(f"groups: expected {len(mine['groups'])}, got {groups!r}")
-    changes = tuple((group, _hypers(group, groups[i], i)) for i, group in enumerate(opt._groups))
-    memory = opt._memory()
-    _check_state(memory, state, opt._forest.labels, counts)
-
-    opt._set(changes)  # may refuse hyperparameters that do not go together; the rest cannot fail
-    for name, arrays in memory.items():
-        for array, new in zip(arrays, state[name], strict=True):
-            if array is not None:
-                write(array, 0 if new is None else new)
-    opt._plan.set_counts(steps, skipped, counts)
-
-
-def check_params(mine: list[Any], saved: Any) -> None:
+def _check_params(mine: list[Any], saved: Any) -> None:
     """Refuse what is said of parameters, unless it fits those that are here."""
     if not isinstance(saved, list) or len(saved) != len(mine):
         found = len(saved) if isinstance(saved, list) else repr(saved)
@@ -157,7 +187,15 @@ def count(name: str, value: Any) -> int:
     return value
 
 
-def _hypers(group: Mapping[str, Any], saved: Any, index: int) -> dict[str, Any]:
+def plain(value: Any) -> Any:
+    """Return a hyperparameter as it is saved: a schedule, as None, is left to whoever loads."""
+    if isinstance(value, tuple):
+        return [plain(part) for part in value]
+    return None if callable(value) else value
+
+
+def hypers(group: Mapping[str, Any], saved: Any, index: int) -> dict[str, Any]:
+    """Return the hyperparameters of a group that were saved; those here in the place of schedules."""
     if not isinstance(saved, Mapping) or set(saved) != set(group):
         raise ValueError(f"groups[{index}]: expected {', '.join(group)}, got {saved!r}")
     values = {}
@@ -176,12 +214,13 @@ def _hypers(group: Mapping[str, Any], saved: Any, index: int) -> dict[str, Any]:
     return values
 
 
-def _check_state(
+def check_state(
     memory: Mapping[str, tuple[Array | None, ...]],
     state: Mapping[str, tuple[Array | None, ...]],
     labels: tuple[str, ...],
-    counts: list[int],
+    counts: Sequence[int],
 ) -> None:
+    """Refuse saved arrays, unless they fit those that are here; of an array not updated yet there may be none."""
     if set(state) != set(memory):
         raise ValueError(f"state: expected {', '.join(memory) or 'none'}, got {', '.join(map(str, state)) or 'none'}")
     for name, arrays in memory.items():

@@ -71,23 +71,26 @@ def copies_of(arrays: Sequence[Array]) -> list[Array]:
     return [array.copy() for array in arrays]
 
 
+def on_host(x: Any) -> Any:
+    """Return a copy of a device's array as a NumPy array; what is none, as it is."""
+    if not is_cuda(x):
+        return x
+    from gradstep import device
+
+    return device.to_host(x)
+
+
 def to_host(array: Array) -> Array:
     """Return a copy of a state as a NumPy array."""
-    if is_cuda(array):
-        from gradstep import device
-
-        return device.to_host(array)
-    return array.copy()
+    return on_host(array) if is_cuda(array) else array.copy()
 
 
 def restore(target: Array, saved: Array | float) -> None:
     """Write what `to_host` gave, an array like it on any device, or one number, into a state."""
-    if is_cuda(saved) or is_cuda(target):
+    saved = on_host(saved)
+    if is_cuda(target):
         from gradstep import device
 
-        if is_cuda(saved):
-            saved = device.to_host(saved)
-        if is_cuda(target):
-            return device.from_host(target, saved)
+        return device.from_host(target, saved)
     target[...] = saved
     return None

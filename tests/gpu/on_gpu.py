@@ -165,4 +165,4 @@ def on_a_device(monkeypatch):
 
 def suite(name, leave_out=()):
     """Return the tests of a module of tests/, marked as those of a GPU."""
-    return {**on_cuda.suite(name, leave_out), "on_a_device": on_a_device, "pytestmark": gpu}
+    return {**on_cuda.suite(name, leave_out, on_a_device=on_a_device), "pytestmark": gpu}

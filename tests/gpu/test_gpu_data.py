@@ -1,11 +1,10 @@
 """Batches, standardisation and augmentation of arrays on a device: the bits that they have on the host."""
 
 import numpy as np
-import on_cuda
 import pytest
 from on_gpu import DRY_RUN, cupy, gpu
 
-from gradstep import device
+import on_cuda
 from gradstep.data import Augment, Standardizer, minibatches
 
 pytestmark = gpu
@@ -15,6 +14,12 @@ pytestmark = gpu
 def dry(monkeypatch):
     if DRY_RUN:
         on_cuda.install(monkeypatch)
+
+
+def on_host(x):
+    from gradstep import device
+
+    return device.to_host(x)
 
 
 def on_device(x):
@@ -35,7 +40,7 @@ def test_batches_have_the_bits_of_the_host(dtype, rng):
         minibatches(X, y, **settings), minibatches(on_device(X), on_device(y), **settings), strict=True
     ):
         for a, b in zip(host, there, strict=True):
-            np.testing.assert_array_equal(device.to_host(b), a)
+            np.testing.assert_array_equal(on_host(b), a)
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
@@ -44,10 +49,10 @@ def test_moments_have_the_bits_of_the_host(order, rng):
     X[rng.random(X.shape) < 0.1] = np.nan
     host, there = Standardizer().fit(X), Standardizer().fit(on_device(X))
     np.testing.assert_array_equal(there._moments, host._moments)
-    np.testing.assert_array_equal(device.to_host(there.transform(on_device(X))), host.transform(X))
+    np.testing.assert_array_equal(on_host(there.transform(on_device(X))), host.transform(X))
 
 
 def test_arrays_of_host_and_device_stay_together(rng):
     X, y = rng.normal(size=(100, 3)), np.arange(100)
     for a, b in minibatches(on_device(X), y, batch_size=7, seed=1):
-        np.testing.assert_array_equal(device.to_host(a), X[b])
+        np.testing.assert_array_equal(on_host(a), X[b])

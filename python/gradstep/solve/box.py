@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from gradstep.containers import Array, is_cuda
+from gradstep.containers import Array
 from gradstep.solve.vectors import Space
+from gradstep.states import on_host
 
 
 class Box:
@@ -64,11 +65,7 @@ class Box:
 
 
 def _limits(side: Any, space: Space) -> Array:
-    if is_cuda(side):
-        from gradstep import device
-
-        side = device.to_host(side)
-    values = np.asarray(side)
+    values = np.asarray(on_host(side))
     if values.dtype.kind not in "fiub":
         raise TypeError(f"bounds: expected numbers, got {values.dtype}")
     if values.shape == space.shape:

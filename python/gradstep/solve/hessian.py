@@ -77,7 +77,7 @@ class Hessian:
 
     def _own(self, vector: Array) -> Array:
         space = self.objective.space
-        return space.shaped(space.copy(space.shaped(vector)))
+        return space.shaped(space.twin(vector))
 
     def _product(self, x: Array, v: Array) -> Array:
         self.nhev += 1

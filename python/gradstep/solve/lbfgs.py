@@ -13,6 +13,7 @@ from gradstep.solve.box import Box
 from gradstep.solve.objective import Objective, plain
 from gradstep.solve.search import Search
 from gradstep.solve.vectors import Space
+from gradstep.states import on_host
 
 TRIAL, MOVED, FAILED = range(3)
 
@@ -32,7 +33,7 @@ class Free:
 
     def __init__(self, objective: Objective, maxcor: int, maxls: int) -> None:
         space = objective.space
-        self.x, self.gradient, self.rows = space.copy(space.start), space.vector(), space.rows(2 * (maxcor + 1))
+        self.x, self.gradient, self.rows = space.twin(objective.trial), space.vector(), space.rows(2 * (maxcor + 1))
         self.native = space.backend.Lbfgs(self.x, objective.trial, self.gradient, self.rows, maxcor, maxls)
         self.evaluate = objective.evaluate
         objective.hold(self.native.set_trial)
@@ -55,9 +56,9 @@ class Boxed:
 
     def __init__(self, objective: Objective, maxcor: int, maxls: int, box: Box) -> None:
         self.objective = objective
-        host = Space(np.zeros(objective.space.n))
+        host = Space(_cpu, 0, np.dtype(np.float64), (objective.space.n,))
         self.x, self.trial, self.gradient = host.vector(), host.vector(), host.vector()
-        self.x[...] = self.trial[...] = objective.space.to_host(objective.trial)
+        self.x[...] = self.trial[...] = on_host(objective.trial)
         lower, upper = (np.asarray(side, np.float64) for side in box)
         self.rows = host.rows(2 * (maxcor + 1))
         self.native = _cpu.lbfgs_within(lower, upper, self.x, self.trial, self.gradient, self.rows, maxcor, maxls)
@@ -67,7 +68,7 @@ class Boxed:
         objective = self.objective
         objective.space.from_host(objective.trial, self.trial)
         f, g = objective.evaluate()
-        return plain(f, "fun"), np.ascontiguousarray(objective.space.to_host(g), np.float64)
+        return plain(f, "fun"), np.ascontiguousarray(on_host(g), np.float64)
 
     def point(self) -> tuple[Array, Array]:
         """Return x and the gradient, as vectors of the user's device."""
@@ -96,7 +97,7 @@ def minimize(objective: Objective, search: Search, *, maxcor: int, maxls: int, b
         As `gradstep.minimize` returns it.
     """
     form = Free(objective, maxcor, maxls) if box is None else Boxed(objective, maxcor, maxls, box)
-    run(form, search, lambda: objective.space.copy(objective.space.shaped(form.point()[0])))
+    run(form, search, lambda: objective.space.twin(form.point()[0]))
     more = {} if objective.space.on_device else {"hess_inv": _inverse(form.rows, form.native.history)}
     return search.result(*form.point(), **more)
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradstep.containers import Array, is_cuda
+from gradstep.containers import Array
 from gradstep.hyperparameters import NON_NEGATIVE, check_float
 from gradstep.schedules import COUNT
-from gradstep.solve.search import takes_result
+from gradstep.solve.search import Callback
 from gradstep.solve.vectors import Space
+from gradstep.states import on_host
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
@@ -137,8 +139,7 @@ def least_squares(
     for name, fits in plain.items():
         if not fits:
             raise ValueError(f"{name}: expected the default, as the method is that of Levenberg and Marquardt")
-    if callback is not None and not callable(callback):
-        raise TypeError(f"callback: expected a callable, got {callback!r}")
+    told = Callback(callback)
     limits = {
         name: 0.0 if value is None else check_float(name, NON_NEGATIVE, value)
         for name, value in (("ftol", ftol), ("xtol", xtol), ("gtol", gtol))
@@ -146,7 +147,7 @@ def least_squares(
     residuals = Residuals(fun, jac, x0, args, kwargs or {}, diff_step)
     scale = _scale(x_scale, residuals.space)
     most = COUNT("max_nfev", max_nfev) if max_nfev is not None else 100 * max(residuals.space.n, 1)
-    return _search(residuals, scale, limits, most, verbose, callback)
+    return _search(residuals, scale, limits, most, verbose, told)
 
 
 class Residuals:
@@ -163,8 +164,8 @@ class Residuals:
             raise TypeError(f"fun: expected a callable, got {type(fun).__name__}")
         if not callable(jac) and jac != "2-point":
             raise ValueError(f"jac: expected a callable or '2-point', got {jac!r}")
-        self.space = Space(x0)
-        self.start = np.array(self.space.to_host(self.space.copy(self.space.start)), np.float64)
+        self.space, start = Space.of(x0)
+        self.start = np.array(on_host(start), np.float64)
         self.given = fun, jac
         self.args, self.kwargs = args if isinstance(args, tuple) else (args,), kwargs
         root = math.sqrt(float(np.finfo(self.space.dtype).eps))
@@ -181,7 +182,7 @@ class Residuals:
         space, jac = self.space, self.given[1]
         self.njev += 1
         if callable(jac):
-            found = _on_host(jac(self._own(x), *self.args, **self.kwargs), "jac")
+            found = _numbers(jac(self.own(x), *self.args, **self.kwargs), "jac")
             if found.size != f.size * space.n or found.shape[: found.ndim - len(space.shape)] == ():
                 raise ValueError(f"jac: expected shape {(f.size, space.n)}, got {found.shape}")
             return found.reshape(f.size, space.n)
@@ -192,25 +193,22 @@ class Residuals:
         steps = self.step * np.maximum(1.0, np.abs(x))
         return np.reshape(approx_fprime(x, self._evaluate, steps), (f.size, space.n))
 
-    def _own(self, x: Array) -> Array:
+    def own(self, x: Array) -> Array:
+        """Return a point as an array of the user's device."""
         made = self.space.vector()
         self.space.from_host(made, x)
         return self.space.shaped(made)
 
     def _evaluate(self, x: Array) -> Array:
-        f = _on_host(self.given[0](self._own(x), *self.args, **self.kwargs), "fun").reshape(-1)
+        f = _numbers(self.given[0](self.own(x), *self.args, **self.kwargs), "fun").reshape(-1)
         if self.size and f.size != self.size:
             raise ValueError(f"fun: expected {self.size} residuals, as before, got {f.size}")
         self.size = f.size
         return f
 
 
-def _on_host(x: Any, what: str) -> Array:
-    if is_cuda(x):
-        from gradstep import device
-
-        x = device.to_host(x)
-    found = np.asarray(x.toarray() if hasattr(x, "toarray") else x)
+def _numbers(x: Any, what: str) -> Array:
+    found = np.asarray(on_host(x.toarray() if hasattr(x, "toarray") else x))
     if found.dtype.kind not in "fiub":
         raise TypeError(f"{what}: expected to return numbers, got {found.dtype}")
     return found.astype(np.float64)
@@ -242,7 +240,7 @@ def _search(
     limits: Mapping[str, float],
     max_nfev: int,
     verbose: int,
-    callback: Callable[..., Any] | None,
+    callback: Callback,
 ) -> OptimizeResult:
     x = residuals.start
     f = residuals.at(x)
@@ -255,21 +253,20 @@ def _search(
     if not math.isfinite(cost):
         raise ValueError(f"fun: expected residuals at x0 whose squares can be summed, got up to {np.abs(f).max():.3g}")
     while True:
-        gradient = jac.T @ f
-        if np.abs(gradient).max(initial=0.0) <= limits["gtol"]:
+        if np.abs(jac.T @ f).max(initial=0.0) <= limits["gtol"]:
             status = 1
         if status is not None or residuals.nfev >= max_nfev:
             break
         norms = np.maximum(norms, np.linalg.norm(jac, axis=0))
         scale = 1 / np.where(norms > 0, norms, 1.0) if given_scale is None else given_scale
+        size = float(np.linalg.norm(x / scale))
         if nit == 0:
-            radius = float(np.linalg.norm(x / scale)) or 1.0
+            radius = size or 1.0
         model = Model(jac * scale, f)
         moved = None
         while moved is None and status is None and residuals.nfev < max_nfev:
             step = model.step(radius)
             promised = model.promised(step)
-            size = float(np.linalg.norm(x / scale))
             moved, status, radius = _try(residuals, x, cost, scale * step, promised, radius, step, size, limits)
             if moved is not None:
                 there = residuals.jacobian(moved[0], moved[1])
@@ -282,11 +279,10 @@ def _search(
         nit += 1
         if verbose > 1:
             print(f"iteration {nit}: cost {cost:.6g}, {residuals.nfev} evaluations")
-        if callback is not None and _stops(callback, residuals, x, cost, nit):
+        if callback.stops(partial(residuals.own, x), fun=cost, cost=cost, nit=nit, nfev=residuals.nfev):
             status = -2
-            gradient = jac.T @ f
             break
-    return _result(residuals, x, f, cost, jac, gradient, status or 0, nit, verbose)
+    return _result(residuals, x, f, cost, jac, status or 0, nit, verbose)
 
 
 class Model:
@@ -367,30 +363,8 @@ def _try(
     return moved, status, radius
 
 
-def _stops(callback: Callable[..., Any], residuals: Residuals, x: Array, cost: float, nit: int) -> bool:
-    own = residuals._own(x)
-    try:
-        if takes_result(callback):
-            from scipy.optimize import OptimizeResult
-
-            callback(intermediate_result=OptimizeResult(x=own, fun=cost, cost=cost, nit=nit, nfev=residuals.nfev))
-        else:
-            callback(own)
-    except StopIteration:
-        return True
-    return False
-
-
 def _result(
-    residuals: Residuals,
-    x: Array,
-    f: Array,
-    cost: float,
-    jac: Array,
-    gradient: Array,
-    status: int,
-    nit: int,
-    verbose: int,
+    residuals: Residuals, x: Array, f: Array, cost: float, jac: Array, status: int, nit: int, verbose: int
 ) -> OptimizeResult:
     from scipy.optimize import OptimizeResult
 
@@ -399,7 +373,7 @@ def _result(
     if verbose:
         print(f"lm: {MESSAGES[status]}; cost {cost:.6g}, {nit} iterations, {residuals.nfev} evaluations")
     return OptimizeResult(
-        x=residuals._own(x),
+        x=residuals.own(x),
         cost=cost,
         fun=f,
         jac=jac,

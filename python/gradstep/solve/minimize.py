@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from gradstep import hyperparameters
 from gradstep.hyperparameters import check_flag, check_float
 from gradstep.rules import NAG, SGD, Adagrad, Adam, AdamW, GradientDescent, Momentum
-from gradstep.schedules import COUNT, WHOLE
+from gradstep.schedules import COUNT, POSITIVE, WHOLE
 from gradstep.solve import descent, lbfgs, newton, newton_cg
 from gradstep.solve.box import Box
 from gradstep.solve.hessian import Hessian
 from gradstep.solve.objective import Objective
-from gradstep.solve.search import Search
+from gradstep.solve.search import Callback, Search
 from gradstep.solve.vectors import Space
 
 if TYPE_CHECKING:
@@ -158,12 +157,9 @@ def minimize(
     >>> found.success, bool(np.allclose(found.x, 1, atol=1e-4))
     (True, True)
     """
-    if not isinstance(method, str) or method.lower() not in METHODS:
-        raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}")
-    name = method.lower()
+    name = _known(method)
     chosen = METHODS[name]
-    if callback is not None and not callable(callback):
-        raise TypeError(f"callback: expected a callable, got {callback!r}")
+    told = Callback(callback)
     if bounds is not None and name != "l-bfgs":
         raise ValueError(f"bounds: only method 'l-bfgs' takes them, got them for {name!r}")
     if name not in ("newton", "newton-cg") and (hess is not None or hessp is not None):
@@ -171,15 +167,15 @@ def minimize(
     if options is not None and not isinstance(options, Mapping):
         raise TypeError(f"options: expected a dict, got {type(options).__name__}")
     stopping, own, eps, disp, history = _split(name, chosen, tol, dict(options or {}))
-    space = Space(x0)
+    space, start = Space.of(x0)
     box = None if bounds is None else Box(bounds, space)
     box = None if box is not None and box.open else box
-    objective = Objective(fun, args, jac, space, eps, box)
+    objective = Objective(fun, args, jac, space, start, eps, box)
     if name in ("newton", "newton-cg"):
         own["hessian"] = Hessian(objective, hess, hessp)
     if box is not None:
         own["box"] = box
-    search = Search(objective, callback, **stopping, history=history)
+    search = Search(objective, told, **stopping, history=history)
     found = chosen.run(objective, search, **own)
     if disp:
         print(f"{name}: {found.message}; fun {found.fun:.6g}, {found.nit} iterations, {found.nfev} evaluations")
@@ -197,7 +193,7 @@ def _split(
     history = check_flag("options['history']", options.pop("history", False))
     eps = options.pop("eps", None)
     if eps is not None:
-        eps = check_float("options['eps']", (lambda x: 0 < x < math.inf, "a finite number above 0"), eps)
+        eps = POSITIVE("options['eps']", eps)
     for key in limits.keys() & options.keys():
         limits[key] = options.pop(key)
     for key in ("gtol", "ftol", "xtol"):
@@ -215,6 +211,12 @@ def _split(
         known = ", ".join([*limits, *own, "eps", "disp", "history"])
         raise ValueError(f"options: expected some of {known}, got {next(iter(options))!r}")
     return limits, own, eps, disp, history
+
+
+def _known(method: Any) -> str:
+    if not isinstance(method, str) or method.lower() not in METHODS:
+        raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}")
+    return method.lower()
 
 
 def scipy_method(method: str = "l-bfgs") -> Callable[..., OptimizeResult]:
@@ -244,8 +246,7 @@ def scipy_method(method: str = "l-bfgs") -> Callable[..., OptimizeResult]:
     >>> bool(np.allclose(found.x, 1, atol=1e-4))
     True
     """
-    if not isinstance(method, str) or method.lower() not in METHODS:
-        raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}")
+    _known(method)
 
     def run(
         fun: Callable[..., Any],

@@ -12,12 +12,11 @@ import numpy as np
 
 from gradstep.containers import Array
 from gradstep.solve.hessian import Hessian
-from gradstep.solve.objective import Objective
+from gradstep.solve.objective import Objective, Point
 from gradstep.solve.search import NOT_FINITE, STUCK, Search
 
 DECREASE = 1e-4  # the share of what the slope promises that a step must bring
 HALVINGS = 60
-LEVEL = 2.0**-50  # relative to the function: what may be rounding
 
 
 def minimize(objective: Objective, search: Search, *, hessian: Hessian) -> Any:
@@ -38,76 +37,49 @@ def minimize(objective: Objective, search: Search, *, hessian: Hessian) -> Any:
     if hessian.hess is None:
         raise ValueError("hess: method 'newton' needs one; 'newton-cg' does without")
     space = objective.space
-    x, jac, direction = space.copy(space.start), space.vector(), space.vector()
-    point = Point(objective, jac)
+    direction, point = space.vector(), Point(objective)
+    point.keep(*point.evaluate())
     over = search.begin(point.f, point.largest)
     while not over:
-        matrix = hessian.matrix(x)
+        matrix = hessian.matrix(point.x)
         if hasattr(matrix, "matvec"):
             raise TypeError(f"hess: method 'newton' needs a matrix, got {type(matrix).__name__}")
-        found = solve(matrix, jac, space.on_device)
+        found = solve(matrix, point.jac, space.on_device)
         if found is None:
             over = search.end(NOT_FINITE, f"hess is not finite at x, iteration {search.nit}")
             break
         space.run([(direction, [(-1.0, found.astype(space.dtype, copy=False))])])
-        (slope, square), _ = space.run([], [((direction,), (jac, direction))])
-        step = backtrack(objective, search, point, x, direction, slope)
+        (slope, square), _ = space.run([], [((direction,), (point.jac, direction))])
+        step = backtrack(search, point, direction, slope)
         if step == 0:
             over = search.status != STUCK or search.stuck("no step along the direction lowers fun")
         else:
-            over = search.moved(point.f, point.largest, step * math.sqrt(square), lambda: space.copy(space.shaped(x)))
-    return search.result(x, jac, nhev=hessian.nhev)
+            over = search.moved(point.f, point.largest, step * math.sqrt(square), lambda: space.twin(point.x))
+    return search.result(point.x, point.jac, nhev=hessian.nhev)
 
 
-class Point:
-    """The function and the gradient at the last point that was taken.
-
-    Parameters
-    ----------
-    objective : Objective
-        Evaluated at its trial.
-    jac : array
-        Where the gradient is kept.
-    """
-
-    def __init__(self, objective: Objective, jac: Array) -> None:
-        self.objective, self.jac = objective, jac
-        self.f, self.largest = math.nan, math.nan
-        self.take(*objective.evaluate())
-
-    def take(self, f: Any, g: Array) -> None:
-        """Keep a value and a gradient."""
-        verbs = self.objective.space.verbs
-        _, self.largest, self.f = verbs.run([(self.jac, [(1.0, g)])], [], self.jac, f)
-
-
-def backtrack(objective: Objective, search: Search, point: Point, x: Array, direction: Array, slope: float) -> float:
+def backtrack(search: Search, point: Point, direction: Array, slope: float) -> float:
     """Halve the step from 1 on until the function falls enough, and take it; return the step, or 0 if there is none.
 
     Parameters
     ----------
-    objective, search : Objective, Search
-        What is minimised, and until when.
+    search : Search
+        Limits the evaluations.
     point : Point
-        At `x`; moves with it.
-    x, direction : array
-        Where from, and where to.
+        Where from; it moves.
+    direction : array
+        Where to.
     slope : float
         Of the function along the direction.
     """
-    space, step = objective.space, 1.0
+    step = 1.0
     for _ in range(HALVINGS):
         if search.spent():
             return 0.0
-        space.run([(objective.trial, [(1.0, x), (step, direction)])])
-        f, g = objective.evaluate()
-        _, largest, value = space.verbs.run([], [], g, f)
-        falls = value < point.f and value - point.f <= DECREASE * step * slope
-        # Close to the minimum rounding hides how the function falls, but not how the gradient does.
-        level = abs(value - point.f) <= LEVEL * abs(point.f) and largest < point.largest
-        if math.isfinite(value) and math.isfinite(largest) and (falls or level):
-            space.run([(x, [(1.0, x), (step, direction)])])
-            point.take(value, g)
+        f, largest = point.look(step, direction)
+        falls = f < point.f and f - point.f <= DECREASE * step * slope
+        if math.isfinite(f) and math.isfinite(largest) and (falls or point.level(f, largest)):
+            point.move(step, direction, f, largest)
             return step
         step /= 2
     return 0.0

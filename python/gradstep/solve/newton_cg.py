@@ -11,8 +11,7 @@ from typing import Any
 
 from gradstep.containers import Array
 from gradstep.solve.hessian import Hessian
-from gradstep.solve.newton import LEVEL, Point
-from gradstep.solve.objective import Objective
+from gradstep.solve.objective import Objective, Point
 from gradstep.solve.search import NOT_FINITE, Search
 from gradstep.solve.vectors import Space
 
@@ -35,14 +34,13 @@ def minimize(objective: Objective, search: Search, *, hessian: Hessian) -> Any:
         As `gradstep.minimize` returns it.
     """
     space = objective.space
-    x, jac = space.copy(space.start), space.vector()
-    point = Point(objective, jac)
-    inner = Inner(space)
+    point, inner = Point(objective), Inner(space)
+    point.keep(*point.evaluate())
     over = search.begin(point.f, point.largest)
     radius = 1.0
     while not over:
-        product = hessian.at(x, jac)
-        promised, square = inner.solve(product, jac, radius)
+        product = hessian.at(point.x, point.jac)
+        promised, square = inner.solve(product, point.jac, radius)
         if not math.isfinite(promised):
             over = search.end(NOT_FINITE, f"a product of the Hessian is not finite, iteration {search.nit}")
         elif promised <= 0:
@@ -51,34 +49,27 @@ def minimize(objective: Objective, search: Search, *, hessian: Hessian) -> Any:
             over = True
         else:
             norm = math.sqrt(square)
-            taken, ratio = _try(objective, point, x, inner.step, promised)
+            taken, ratio = _try(point, inner.step, promised)
             if ratio < 0.25:
                 radius = 0.25 * norm
             elif ratio > 0.75 and norm > 0.99 * radius:
                 radius = min(2 * radius, WIDEST)
             if taken:
-                over = search.moved(point.f, point.largest, norm, lambda: space.copy(space.shaped(x)))
-            elif radius <= NARROWEST * (1 + math.sqrt(space.dot(x, x))):
+                over = search.moved(point.f, point.largest, norm, lambda: space.twin(point.x))
+            elif radius <= NARROWEST * (1 + math.sqrt(space.dot(point.x, point.x))):
                 over = search.stuck("no step within the trust region lowers fun")
-    return search.result(x, jac, nhev=hessian.nhev)
+    return search.result(point.x, point.jac, nhev=hessian.nhev)
 
 
-def _try(objective: Objective, point: Point, x: Array, step: Array, promised: float) -> tuple[bool, float]:
+def _try(point: Point, step: Array, promised: float) -> tuple[bool, float]:
     """Evaluate after a step; take it if the function falls. Return whether, and how much of the promise it kept."""
-    space = objective.space
-    space.run([(objective.trial, [(1.0, x), (1.0, step)])])
-    f, g = objective.evaluate()
-    _, largest, value = space.verbs.run([], [], g, f)
-    if not (math.isfinite(value) and math.isfinite(largest)):
+    f, largest = point.look(1.0, step)
+    if not (math.isfinite(f) and math.isfinite(largest)):
         return False, -math.inf
-    ratio = (point.f - value) / promised
-    # Close to the minimum rounding hides how the function falls, but not how the gradient does.
-    if abs(value - point.f) <= LEVEL * abs(point.f) and largest < point.largest:
-        ratio = 1.0
+    ratio = 1.0 if point.level(f, largest) else (point.f - f) / promised
     if ratio <= 1e-4:
         return False, ratio
-    space.run([(x, [(1.0, x), (1.0, step)])])
-    point.take(value, g)
+    point.move(1.0, step, f, largest)
     return True, ratio
 
 

@@ -12,6 +12,9 @@ import numpy as np
 from gradstep.containers import Array, is_cuda
 from gradstep.solve.box import Box
 from gradstep.solve.vectors import Space
+from gradstep.states import on_host
+
+LEVEL = 2.0**-50  # relative to the function: what may be rounding
 
 
 class Handout:
@@ -21,11 +24,12 @@ class Handout:
     ----------
     space : Space
         Where it lives.
+    vector : array
+        The first.
     """
 
-    def __init__(self, space: Space) -> None:
-        self.space = space
-        self.vector = space.vector()
+    def __init__(self, space: Space, vector: Array) -> None:
+        self.space, self.vector = space, vector
         self._known = self._references()  # whoever refers to it besides, later on, has kept it
 
     def renew(self) -> bool:
@@ -53,6 +57,8 @@ class Objective:
         As `minimize` got them.
     space : Space
         That of `x0`.
+    start : array
+        `x0` as a vector, which becomes the trial.
     eps : float, optional
         The step of finite differences.
     bounds : Box, optional
@@ -65,6 +71,7 @@ class Objective:
         args: Any,
         jac: Any,
         space: Space,
+        start: Array,
         eps: float | None = None,
         bounds: Box | None = None,
     ) -> None:
@@ -78,9 +85,8 @@ class Objective:
         self.args = args if isinstance(args, tuple) else (args,)
         self.eps = eps if eps is not None else 1e-8 if space.dtype == np.float64 else math.sqrt(1.2e-7)
         self.nfev = self.njev = 0
-        self._for_fun = Handout(space)
-        self._for_jac = None if jac is True else Handout(space)
-        space.run([(self.trial, [(1.0, space.copy(space.start))])])
+        self._for_fun = Handout(space, start)
+        self._for_jac = None if jac is True else Handout(space, space.vector())
         self._held: Callable[[Array], None] = lambda trial: None
 
     @property
@@ -146,7 +152,7 @@ class Objective:
         """Return the gradient by SciPy's forward differences, on the host."""
         from scipy.optimize import approx_fprime
 
-        space, x = self.space, np.array(self.space.to_host(point))
+        space, x = self.space, np.array(on_host(point))
 
         def at(moved: Array) -> float:
             values = x.copy()
@@ -170,6 +176,47 @@ class Objective:
         return made
 
 
+class Point:
+    """A point with the function and the gradient there; `keep` comes before these are known.
+
+    Parameters
+    ----------
+    objective : Objective
+        Evaluated at its trial, which is where it begins.
+    """
+
+    def __init__(self, objective: Objective) -> None:
+        space = objective.space
+        self.objective, self.x = objective, space.twin(objective.trial)
+        self.jac, self._tried = space.vector(), space.vector()
+        self.f, self.largest = math.nan, math.nan
+
+    def evaluate(self) -> tuple[float, float]:
+        """Evaluate at the trial; return the value and the greatest magnitude in the gradient, which is set aside."""
+        f, g = self.objective.evaluate()
+        _, largest, value = self.objective.space.verbs.run([(self._tried, [(1.0, g)])], [], self._tried, f)
+        return value, largest
+
+    def look(self, step: float, direction: Array) -> tuple[float, float]:
+        """Evaluate a step along a direction away."""
+        self.objective.space.run([(self.objective.trial, [(1.0, self.x), (step, direction)])])
+        return self.evaluate()
+
+    def level(self, f: float, largest: float) -> bool:
+        """Whether rounding hides how the function falls, close to the minimum, but not how the gradient does."""
+        return abs(f - self.f) <= LEVEL * abs(self.f) and largest < self.largest
+
+    def keep(self, f: float, largest: float) -> None:
+        """Make what was found last that of x."""
+        self.f, self.largest = f, largest
+        self.jac, self._tried = self._tried, self.jac
+
+    def move(self, step: float, direction: Array, f: float, largest: float) -> None:
+        """Move x to where `look` found this."""
+        self.objective.space.run([(self.x, [(1.0, self.x), (step, direction)])])
+        self.keep(f, largest)
+
+
 def number(f: Any, space: Space, origin: str) -> Any:
     """Return a value as a float, or as it is where it lies on the device of a space."""
     if type(f) is float or type(f) is np.float64:
@@ -181,11 +228,7 @@ def number(f: Any, space: Space, origin: str) -> Any:
 
 def plain(f: Any, origin: str) -> float:
     """Return a value as a float; a device is waited for."""
-    if is_cuda(f):
-        from gradstep import device
-
-        f = device.to_host(f)
-    found = np.asarray(f)
+    found = np.asarray(on_host(f))
     if found.size != 1 or found.dtype.kind not in "fiub":
         raise TypeError(f"{origin}: expected to return a number, got {_kind(f)}")
     return float(found.reshape(()))

@@ -6,6 +6,7 @@ import inspect
 import math
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,39 @@ if TYPE_CHECKING:
 CONVERGED, LIMIT, STUCK, NOT_FINITE, STOPPED = 0, 1, 2, 3, 99
 
 
+class Callback:
+    """What the user is told after each iteration, in either of SciPy's forms.
+
+    Parameters
+    ----------
+    given : callable, optional
+        One whose only argument is `intermediate_result` gets that, another x.
+    """
+
+    def __init__(self, given: Callable[..., Any] | None) -> None:
+        if given is not None and not callable(given):
+            raise TypeError(f"callback: expected a callable, got {given!r}")
+        self.given, self._takes_result = given, False
+        with suppress(TypeError, ValueError):  # what is compiled may have no signature
+            self._takes_result = given is not None and {*inspect.signature(given).parameters} == {"intermediate_result"}
+
+    def stops(self, x: Callable[[], Array], **facts: Any) -> bool:
+        """Tell of an iteration that ended at `x()`, a copy; return whether StopIteration was raised."""
+        if self.given is None:
+            return False
+        point = x()
+        try:
+            if self._takes_result:
+                from scipy.optimize import OptimizeResult
+
+                self.given(intermediate_result=OptimizeResult(x=point, **facts))
+            else:
+                self.given(point)
+        except StopIteration:
+            return True
+        return False
+
+
 class Search:
     """One run of a method: its limits, its course, and how it ended.
 
@@ -25,8 +59,8 @@ class Search:
     ----------
     objective : Objective
         What is minimised, or whatever else counts its evaluations in `nfev`.
-    callback : callable, optional
-        Called after each iteration, in either of SciPy's forms.
+    callback : Callback
+        Told of each iteration.
     gtol, ftol : float
         Limits of the greatest magnitude in the gradient, and of the relative change of the function; 0: none of that.
     maxiter : int
@@ -42,7 +76,7 @@ class Search:
     def __init__(
         self,
         objective: Any,
-        callback: Callable[..., Any] | None,
+        callback: Callback,
         *,
         gtol: float,
         ftol: float,
@@ -52,7 +86,6 @@ class Search:
         history: bool = False,
     ) -> None:
         self.objective, self.callback = objective, callback
-        self._asks_for_result = callback is not None and takes_result(callback)
         self.gtol, self.ftol, self.xtol, self.maxiter, self.maxfun = gtol, ftol, xtol, maxiter, maxfun
         self.nit, self.f = 0, math.nan
         self.status, self.message = STUCK, ""
@@ -83,7 +116,7 @@ class Search:
         before, self.f = self.f, f
         self.nit += 1
         self._record(f, largest, step)
-        if self.callback is not None and self._stopped_by_user(f, x()):
+        if self.callback.stops(lambda: self.objective.space.shaped(x()), fun=f, nit=self.nit):
             return self.end(STOPPED, "callback raised StopIteration")
         if largest <= self.gtol:
             return self.end(CONVERGED, self._small_gradient())
@@ -131,25 +164,3 @@ class Search:
         if self._course is not None:
             for key, value in zip(self._course, (f, largest, step), strict=True):
                 self._course[key].append(value)
-
-    def _stopped_by_user(self, f: float, x: Array) -> bool:
-        assert self.callback is not None
-        x = self.objective.space.shaped(x)
-        try:
-            if self._asks_for_result:
-                from scipy.optimize import OptimizeResult
-
-                self.callback(intermediate_result=OptimizeResult(x=x, fun=f, nit=self.nit))
-            else:
-                self.callback(x)
-        except StopIteration:
-            return True
-        return False
-
-
-def takes_result(callback: Callable[..., Any]) -> bool:
-    """Whether a callback is of SciPy's newer form, whose one argument is `intermediate_result`."""
-    try:
-        return set(inspect.signature(callback).parameters) == {"intermediate_result"}
-    except (TypeError, ValueError):  # what is compiled may have no signature
-        return False

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from gradstep.backend import backend_of
-from gradstep.containers import Array, is_cuda
+from gradstep import _cpu
+from gradstep.backend import backend_of, device_of
+from gradstep.containers import Array
 
 LINE = 64  # bytes: rows begin on cache lines
 
@@ -17,32 +20,38 @@ class Space:
 
     Parameters
     ----------
-    x0 : array_like
-        Where a search begins.
+    backend : module
+        What runs the verbs on them.
+    device : int
+        Number of the device.
+    dtype : dtype
+        float32 or float64.
+    shape : tuple of int
+        Of the user's array.
     """
 
-    def __init__(self, x0: Any) -> None:
-        if is_cuda(x0):
+    def __init__(self, backend: ModuleType, device: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+        self.backend, self.device, self.dtype, self.shape = backend, device, dtype, shape
+        self.on_device, self.n, self.verbs = backend is not _cpu, math.prod(shape), backend.Vectors(device)
+
+    @classmethod
+    def of(cls, x0: Any) -> tuple[Space, Array]:
+        """Return the space of where a search begins, and that as a vector."""
+        backend = backend_of(x0, "x0")
+        if backend is _cpu:
+            start = np.asarray(x0)
+            if start.dtype.kind in "iub":
+                start = start.astype(np.float64)
+        else:
             from gradstep import device
 
-            self.backend = backend_of(x0, "x0")
-            self.start = device.view(x0)
-            self.device = self.start.data.device_id if self.start.size else 0
-        else:
-            from gradstep import _cpu
-
-            self.backend, self.device = _cpu, 0
-            self.start = np.asarray(x0)
-            if self.start.dtype.kind in "iub":
-                self.start = self.start.astype(np.float64)
+            start = device.view(x0)
         if np.ma.isMaskedArray(x0):
             raise TypeError("x0: expected a plain array, got a masked one")
-        if self.start.dtype not in (np.float32, np.float64):
-            raise TypeError(f"x0: expected numbers, float32 or float64, got {_described(self.start)}")
-        self.on_device = self.backend.__name__.endswith("_cuda")
-        self.dtype = self.start.dtype.newbyteorder("=")
-        self.shape, self.n = tuple(self.start.shape), int(self.start.size)
-        self.verbs = self.backend.Vectors(self.device)
+        if start.dtype not in (np.float32, np.float64):
+            raise TypeError(f"x0: expected numbers, float32 or float64, got {start.dtype} of shape {start.shape}")
+        space = cls(backend, device_of([start]), start.dtype, start.shape)
+        return space, space.copy(start)
 
     def rows(self, count: int) -> Array:
         """Return that many vectors, each on a cache line of its own; what is in them is left open."""
@@ -71,6 +80,10 @@ class Space:
             self.shaped(made)[...] = array
         return made
 
+    def twin(self, vector: Array) -> Array:
+        """Return a copy of a vector."""
+        return self.copy(self.shaped(vector))
+
     def shaped(self, vector: Array) -> Array:
         """Return a vector in the shape of the user's array, over the same memory."""
         return vector.reshape(self.shape)
@@ -84,14 +97,6 @@ class Space:
         """Return a dot product, with the same bits on every machine."""
         return self.run(products=[((a,), (b,))])[0][0]
 
-    def to_host(self, vector: Array) -> Array:
-        """Return a vector as a NumPy array, itself where it is one."""
-        if not self.on_device:
-            return vector
-        from gradstep import device
-
-        return device.to_host(vector)
-
     def from_host(self, vector: Array, values: Array) -> None:
         """Write a NumPy array into a vector."""
         if self.on_device:
@@ -100,7 +105,3 @@ class Space:
             device.from_host(vector, np.ascontiguousarray(values, self.dtype))
         else:
             vector[...] = values
-
-
-def _described(array: Array) -> str:
-    return f"{array.dtype} of shape {tuple(array.shape)}"
