@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from gradstep import checkpoint, hyperparameters
-from gradstep.containers import Array, Container, is_cuda
+from gradstep.containers import Array, Container
+from gradstep.states import on_host, to_host
 from gradstep.states import restore as write
-from gradstep.states import to_host
 
 if TYPE_CHECKING:
     from gradstep.optimizer import Optimizer
@@ -37,15 +37,33 @@ def restore(opt: Optimizer, saved: Mapping[str, Any]) -> None:
     _restore(opt, saved, state)
 
 
+def pack(opt: Optimizer, take: Callable[[Array], Array] = to_host) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Return an optimizer's facts, and its arrays by name, each as `take` returns it."""
+    memory = opt._memory().items()
+    return _facts(opt), {f"{name}/{i}": take(a) for name, flat in memory for i, a in enumerate(flat) if a is not None}
+
+
+def unpack(opt: Optimizer, facts: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
+    """Copy what `pack` gave into an optimizer.
+
+    Raises
+    ------
+    ValueError
+        If it does not fit. Nothing was changed.
+    """
+    size = len(opt._arrays)
+    names = dict.fromkeys(name.partition("/")[0] for name in arrays)
+    state = {name: tuple(arrays.get(f"{name}/{i}") for i in range(size)) for name in names}
+    for name in opt._memory():  # one of which no array is kept
+        state.setdefault(name, (None,) * size)
+    if sum(a is not None for flat in state.values() for a in flat) != len(arrays):
+        raise ValueError("expected the states of these parameters, got others")
+    _restore(opt, facts, state)
+
+
 def save(opt: Optimizer, path: str | os.PathLike[str]) -> None:
     """Write an optimizer's state dict to a file."""
-    arrays = {
-        f"{name}/{i}": to_host(a) if is_cuda(a) else a
-        for name, flat in opt._memory().items()
-        for i, a in enumerate(flat)
-        if a is not None
-    }
-    checkpoint.write(path, _facts(opt), arrays)
+    checkpoint.write(path, *pack(opt, on_host))
 
 
 def load(opt: Optimizer, path: str | os.PathLike[str]) -> None:
@@ -57,15 +75,8 @@ def load(opt: Optimizer, path: str | os.PathLike[str]) -> None:
         If it does not fit, naming the file. Nothing was changed.
     """
     facts, arrays = checkpoint.read(path)
-    size = len(opt._arrays)
-    names = dict.fromkeys(name.partition("/")[0] for name in arrays)
-    state = {name: tuple(arrays.get(f"{name}/{i}") for i in range(size)) for name in names}
-    for name in opt._memory():  # one of which no array is kept
-        state.setdefault(name, (None,) * size)
     try:
-        if sum(a is not None for flat in state.values() for a in flat) != len(arrays):
-            raise ValueError("expected the states of these parameters, got others")
-        _restore(opt, facts, state)
+        unpack(opt, facts, arrays)
     except ValueError as e:
         raise ValueError(f"{os.fspath(path)}: {e}") from None
 

@@ -80,6 +80,11 @@ def to_host(array: Array) -> Array:
     return array.copy()
 
 
+def on_host(array: Array) -> Array:
+    """Return an array as a NumPy array: itself where it is one, else a copy."""
+    return to_host(array) if is_cuda(array) else array
+
+
 def restore(target: Array, saved: Array | float) -> None:
     """Write what `to_host` gave, an array like it on any device, or one number, into a state."""
     if is_cuda(saved) or is_cuda(target):
@@ -91,3 +96,15 @@ def restore(target: Array, saved: Array | float) -> None:
             return device.from_host(target, saved)
     target[...] = saved
     return None
+
+
+def restore_all(targets: Sequence[Array], saved: Sequence[Array]) -> None:
+    """Write what `to_host` gave into arrays of one device and any memory layout."""
+    if targets and is_cuda(targets[0]):
+        from gradstep import device
+
+        dense = device.zeros_like(targets, [a.dtype for a in targets])
+        for array, host in zip(dense, saved, strict=True):
+            device.from_host(array, host)
+        saved = dense
+    assign(targets, saved)
