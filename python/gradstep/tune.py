@@ -74,9 +74,9 @@ def lr_range_test(
 
     .. math:: \eta_i = \eta_\text{min} \left(\frac{\eta_\text{max}}{\eta_\text{min}}\right)^{i / (n - 1)}
 
-    in every group, and the losses :math:`\ell_i` before the steps are smoothed:
+    in every group, and the losses :math:`\ell_i` before the steps are smoothed exponentially, without bias:
 
-    .. math:: a_i = \beta a_{i-1} + (1 - \beta) \ell_i, \quad s_i = a_i / (1 - \beta^{i+1})
+    .. math:: s_i = s_{i-1} + \frac{1 - \beta}{1 - \beta^{i+1}} (\ell_i - s_{i-1})
 
     The test ends early where :math:`s_i` is above :math:`b + (d - 1) |b|`, which is :math:`d b` for the positive
     lowest value :math:`b` so far, or not finite.
@@ -168,13 +168,13 @@ class _Course:
         self.smoothing, self.divergence = smoothing, divergence
         self.losses: list[float] = []
         self.smoothed: list[float] = []
-        self.mean, self.lowest, self.diverged = 0.0, math.inf, False
+        self.lowest, self.diverged = math.inf, False
 
     def diverges(self, loss: float) -> bool:
         """Note a loss; return whether it is the last."""
         self.losses.append(loss)
-        self.mean = self.smoothing * self.mean + (1 - self.smoothing) * loss
-        smooth = self.mean / (1 - self.smoothing ** len(self.losses))
+        before = self.smoothed[-1] if self.smoothed else loss
+        smooth = before + (1 - self.smoothing) / (1 - self.smoothing ** len(self.losses)) * (loss - before)
         self.smoothed.append(smooth)
         self.lowest = min(self.lowest, smooth)
         limit = self.lowest + (self.divergence - 1) * abs(self.lowest)
