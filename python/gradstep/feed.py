@@ -4,32 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from itertools import islice
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from gradstep.containers import is_array, kind_of
 from gradstep.hyperparameters import check_whole
 from gradstep.state_dict import count
 
 NONE = object()
-
-
-@runtime_checkable
-class Minibatches(Protocol):
-    """What is asked of `gradstep.data.Minibatches`: an iterator over all epochs that knows its position."""
-
-    epochs: int
-    batches_per_epoch: int
-    epoch: int  # of the next batch, as `batch` is: from 0
-    batch: int
-
-    def __next__(self) -> Any: ...
-    def state_dict(self) -> dict[str, Any]:
-        """Return the position."""
-        ...
-
-    def load_state_dict(self, saved: Any, /) -> None:
-        """Go on from a position."""
-        ...
 
 
 class Passes:
@@ -79,16 +60,16 @@ class Passes:
 
 
 class Positioned:
-    """The same of batches that know their position."""
+    """The same of `gradstep.data.Minibatches`, an iterator over all epochs that knows its position."""
 
-    def __init__(self, data: Minibatches) -> None:
-        self._data, self.epochs, self.batches_per_epoch = data, data.epochs, data.batches_per_epoch
+    def __init__(self, data: Any) -> None:
+        self._data, self.epochs, self.batches_per_epoch = data, int(data.epochs), int(data.batches_per_epoch)
         self.state_dict, self.load_state_dict = data.state_dict, data.load_state_dict
 
     @property
     def epoch(self) -> int:
         """The epoch of the next batch."""
-        return self._data.epoch
+        return int(self._data.epoch)
 
     @property
     def left(self) -> bool:
@@ -101,12 +82,17 @@ class Positioned:
 
     def advance(self) -> bool:
         """Return whether an epoch has ended with the batch that was taken."""
-        return self._data.batch == 0
+        return bool(self._data.batch == 0)
+
+
+def is_positioned(data: Any) -> bool:
+    """Whether batches know their position, and so how often they are gone through."""
+    return hasattr(data, "batches_per_epoch") and hasattr(data, "load_state_dict")
 
 
 def feed_of(data: Any, epochs: int | None) -> Passes | Positioned:
     """Check a user's data, and the number of epochs where it does not bring its own."""
-    if isinstance(data, Minibatches):
+    if is_positioned(data):
         if epochs is not None and check_whole("epochs", epochs, 1) != data.epochs:
             raise ValueError(f"epochs: expected {data.epochs}, as data has, or None, got {epochs!r}")
         return Positioned(data)
