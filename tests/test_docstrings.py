@@ -5,6 +5,7 @@ import inspect
 import pytest
 
 import gradstep as gs
+from gradstep import training
 
 validate = pytest.importorskip("numpydoc.validate", reason="numpydoc is not installed").validate
 
@@ -14,7 +15,7 @@ ATTRIBUTE = {"RT01", "PR01"}
 
 
 def public():
-    for module, name in [(m, name) for m in (gs, gs.schedules, gs.plot) for name in m.__all__]:
+    for module, name in [(m, name) for m in (gs, gs.schedules, gs.plot, gs.tune, training) for name in m.__all__]:
         thing = getattr(module, name)
         if not callable(thing):
             continue

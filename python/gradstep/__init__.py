@@ -12,7 +12,7 @@ Examples
 True
 """
 
-from gradstep import _cpu, convert, data, kernels, plot, schedules
+from gradstep import _cpu, convert, data, kernels, plot, schedules, tune
 from gradstep.averages import EMA
 from gradstep.config import Config, show_config
 from gradstep.footprint import memory
@@ -25,6 +25,7 @@ from gradstep.rules import NAG, SGD, Adagrad, Adam, AdamW, GradientDescent, Mome
 from gradstep.solve.least_squares import least_squares
 from gradstep.solve.minimize import minimize, scipy_method
 from gradstep.threads import get_num_threads, set_num_threads
+from gradstep.training import fit
 
 __version__: str = _cpu.version
 
@@ -47,6 +48,7 @@ __all__ = [
     "__version__",
     "convert",
     "data",
+    "fit",
     "get_num_threads",
     "kernels",
     "least_squares",
@@ -57,4 +59,5 @@ __all__ = [
     "scipy_method",
     "set_num_threads",
     "show_config",
+    "tune",
 ]

@@ -19,6 +19,15 @@ NAMED: dict[str, type[Optimizer]] = {
 }
 
 
+def rule_class(argument: str, rule: Any) -> type[Optimizer]:
+    """Return the class that a user named, or gave."""
+    cls = NAMED.get(rule) if isinstance(rule, str) else rule
+    if cls is None or cls not in NAMED.values():
+        kind = ValueError if isinstance(rule, str) else TypeError
+        raise kind(f"{argument}: expected an optimizer class or one of {', '.join(NAMED)}, got {rule!r}")
+    return cls
+
+
 def memory(params: Container, rule: type[Optimizer] | str, *, master_weights: bool = False, **hypers: Any) -> int:
     """Return the bytes that an optimizer's state takes, before anything is allocated.
 
@@ -51,10 +60,7 @@ def memory(params: Container, rule: type[Optimizer] | str, *, master_weights: bo
     >>> gs.memory(w, "adamw"), gs.memory(w, gs.SGD), gs.memory(w, gs.SGD, momentum=0.9)
     (8000, 0, 4000)
     """
-    cls = NAMED.get(rule) if isinstance(rule, str) else rule
-    if cls is None or cls not in NAMED.values():
-        kind = ValueError if isinstance(rule, str) else TypeError
-        raise kind(f"rule: expected an optimizer class or one of {', '.join(NAMED)}, got {rule!r}")
+    cls = rule_class("rule", rule)
     keywords = inspect.signature(cls).parameters.items()
     defaults = {k: p.default for k, p in keywords if p.kind is p.KEYWORD_ONLY and k != "master_weights"}
     if unknown := [name for name in hypers if name not in defaults]:

@@ -16,7 +16,7 @@ from gradstep.overlap import refuse_overlap
 from gradstep.schedules import COUNT
 from gradstep.solve import lbfgs
 from gradstep.solve.minimize import MOST_PAIRS
-from gradstep.solve.objective import number
+from gradstep.solve.objective import number, pair
 from gradstep.solve.search import Callback, Search
 from gradstep.solve.vectors import Space
 from gradstep.state_dict import Checkpointed, check_state, count
@@ -159,11 +159,9 @@ class LBFGS(Checkpointed):
         self._scatter.step(self._parts(self._trial))
         self.nfev += 1
         assert self._loss_and_grads is not None
-        found = self._loss_and_grads(self._params)
-        if not isinstance(found, (tuple, list)) or len(found) != 2:
-            raise TypeError(f"loss_and_grads: expected to return the loss and gradients, got {type(found).__name__}")
-        loss = number(found[0], self._space, "loss_and_grads")
-        self._gather_told.step(self._forest.flatten(found[1], "grads"))
+        found, grads = pair(self._loss_and_grads(self._params), "loss_and_grads")
+        loss = number(found, self._space, "loss_and_grads")
+        self._gather_told.step(self._forest.flatten(grads, "grads"))
         return loss, self._told
 
     @property

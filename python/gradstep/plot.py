@@ -10,11 +10,13 @@ from gradstep.containers import is_sequence
 from gradstep.health import Health
 from gradstep.hyperparameters import NON_NEGATIVE, Float, ask
 from gradstep.schedules import COUNT, SCHEDULE
+from gradstep.training import FitResult
+from gradstep.tune import LRRange
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["convergence", "health", "schedule"]
+__all__ = ["convergence", "health", "history", "lr_range", "schedule"]
 
 
 def convergence(result: Any, ax: Axes | None = None) -> Axes:
@@ -183,6 +185,102 @@ def health(history: Sequence[Health], axes: Sequence[Axes] | None = None) -> Seq
     if names:
         axes[1].legend(fontsize="small")
     return axes
+
+
+def history(result: FitResult | Mapping[str, FitResult], ax: Axes | None = None) -> Axes:
+    """Draw the losses of training step by step, and epoch by epoch their means and what `validate` found.
+
+    Parameters
+    ----------
+    result : FitResult, or mapping of them
+        What `gradstep.fit` returned; the keys of a mapping name the lines.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; without it, in a new figure of pyplot.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        Where it was drawn.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is missing.
+    TypeError
+        If a result is none of `gradstep.fit`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import gradstep as gs
+    >>> from matplotlib.figure import Figure
+    >>> w = np.ones(3)
+    >>> result = gs.fit(lambda w: (w @ w, 2 * w), w, [()], gs.SGD(w, lr=0.1), epochs=20)
+    >>> ax = gs.plot.history(result, ax=Figure().subplots())
+    >>> ax.get_xlabel(), [line.get_label() for line in ax.lines]
+    ('steps', ['loss', 'mean of the epoch'])
+    """
+    results = dict(result) if isinstance(result, Mapping) else {"": result}
+    for name, one in results.items():
+        if not isinstance(one, FitResult):
+            label = f"result[{name!r}]" if isinstance(result, Mapping) else "result"
+            raise TypeError(f"{label}: expected what gradstep.fit returned, got {type(one).__name__}")
+    ax = _new_axes() if ax is None else ax
+    for name, one in results.items():
+        course, prefix = one.history, f"{name}: " if name else ""
+        (line,) = ax.plot(range(1, one.steps + 1), course.loss, alpha=0.4, label=f"{prefix}loss")
+        ax.plot(course.epoch_end, course.epoch_loss, color=line.get_color(), label=f"{prefix}mean of the epoch")
+        if not all(map(math.isnan, course.validation)):
+            ax.plot(course.epoch_end, course.validation, "--", color=line.get_color(), label=f"{prefix}validation")
+    ax.set_xlabel("steps")
+    ax.legend()
+    return ax
+
+
+def lr_range(result: LRRange, ax: Axes | None = None) -> Axes:
+    """Draw the loss over the learning rate, and the one that is suggested.
+
+    Parameters
+    ----------
+    result : LRRange
+        What `gradstep.tune.lr_range_test` returned.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; without it, in a new figure of pyplot.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        Where it was drawn.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is missing.
+    TypeError
+        If `result` is none of a range test.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import gradstep as gs
+    >>> from matplotlib.figure import Figure
+    >>> w = np.ones(3)
+    >>> found = gs.tune.lr_range_test(lambda w: (w @ w, 2 * w), w, [()], "sgd")
+    >>> ax = gs.plot.lr_range(found, ax=Figure().subplots())
+    >>> ax.get_xlabel(), ax.get_xscale(), len(ax.lines)
+    ('learning rate', 'log', 3)
+    """
+    if not isinstance(result, LRRange):
+        raise TypeError(f"result: expected what lr_range_test returned, got {type(result).__name__}")
+    ax = _new_axes() if ax is None else ax
+    (line,) = ax.plot(result.lrs, result.losses, alpha=0.4, label="loss")
+    ax.plot(result.lrs, result.smoothed, color=line.get_color(), label="smoothed loss")
+    if result.suggestion is not None:
+        ax.axvline(result.suggestion, color="black", linestyle=":", label=f"suggestion: {result.suggestion:.2g}")
+    ax.set_xscale("log")
+    ax.set_xlabel("learning rate")
+    ax.legend()
+    return ax
 
 
 def _drawn(health: Health, name: str, field: str) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -94,13 +94,7 @@ class Checkpointed(Locked):
             If it cannot be written.
         """
         with self._lock:
-            arrays = {
-                f"{name}/{i}": on_host(a)
-                for name, flat in self._memory().items()
-                for i, a in enumerate(flat)
-                if a is not None
-            }
-            checkpoint.write(path, {**self._head(), **self._facts()}, arrays)
+            checkpoint.write(path, *self._pack(on_host))
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Read what `save` wrote, as `load_state_dict`.
@@ -119,15 +113,8 @@ class Checkpointed(Locked):
         """
         with self._lock:
             facts, arrays = checkpoint.read(path)
-            size = len(self._arrays)
-            names = dict.fromkeys(name.partition("/")[0] for name in arrays)
-            state = {name: tuple(arrays.get(f"{name}/{i}") for i in range(size)) for name in names}
-            for name in self._memory():  # one of which no array is kept
-                state.setdefault(name, (None,) * size)
             try:
-                if sum(a is not None for flat in state.values() for a in flat) != len(arrays):
-                    raise ValueError("expected the states of these parameters, got others")
-                self._take(facts, state)
+                self._unpack(facts, arrays)
             except ValueError as e:
                 raise ValueError(f"{os.fspath(path)}: {e}") from None
 
@@ -139,6 +126,23 @@ class Checkpointed(Locked):
     def _head(self) -> dict[str, Any]:
         params = [[at, str(a.dtype), list(a.shape)] for a, at in zip(self._arrays, self._forest.labels, strict=True)]
         return {"version": VERSION, "rule": self._kernel, "params": params}
+
+    def _pack(self, of: Callable[[Array], Array] = to_host) -> tuple[dict[str, Any], dict[str, Array]]:
+        """Return the facts, and the arrays by name, each as `of` returns it."""
+        memory = self._memory().items()
+        arrays = {f"{name}/{i}": of(a) for name, flat in memory for i, a in enumerate(flat) if a is not None}
+        return {**self._head(), **self._facts()}, arrays
+
+    def _unpack(self, facts: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
+        """Take back what `_pack` gave; where it does not fit a ValueError is raised, and nothing changed."""
+        size = len(self._arrays)
+        names = dict.fromkeys(name.partition("/")[0] for name in arrays)
+        state = {name: tuple(arrays.get(f"{name}/{i}") for i in range(size)) for name in names}
+        for name in self._memory():  # one of which no array is kept
+            state.setdefault(name, (None,) * size)
+        if sum(a is not None for flat in state.values() for a in flat) != len(arrays):
+            raise ValueError("expected the states of these parameters, got others")
+        self._take(facts, state)
 
     def _flat(self, name: Any, container: Container) -> tuple[Array | None, ...]:
         try:

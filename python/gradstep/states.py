@@ -94,3 +94,15 @@ def restore(target: Array, saved: Array | float) -> None:
         return device.from_host(target, saved)
     target[...] = saved
     return None
+
+
+def restore_all(targets: Sequence[Array], saved: Sequence[Array]) -> None:
+    """Write what `to_host` gave into arrays of one device and any memory layout."""
+    if targets and is_cuda(targets[0]):
+        from gradstep import device
+
+        dense = device.zeros_like(targets, [a.dtype for a in targets])
+        for array, host in zip(dense, saved, strict=True):
+            device.from_host(array, host)
+        saved = dense
+    assign(targets, saved)

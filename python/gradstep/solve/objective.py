@@ -226,10 +226,17 @@ def number(f: Any, space: Space, origin: str) -> Any:
     return plain(f, origin)
 
 
+def pair(found: Any, origin: str) -> tuple[Any, Any]:
+    """Return the loss and the gradients that a user's function gave."""
+    if not isinstance(found, (tuple, list)) or len(found) != 2:
+        raise TypeError(f"{origin}: expected to return the loss and gradients, got {type(found).__name__}")
+    return found[0], found[1]
+
+
 def plain(f: Any, origin: str) -> float:
     """Return a value as a float; a device is waited for."""
     found = np.asarray(on_host(f))
-    if found.size != 1 or found.dtype.kind not in "fiub":
+    if found.size != 1 or (found.dtype.kind not in "fiub" and found.dtype.name != "bfloat16"):
         raise TypeError(f"{origin}: expected to return a number, got {_kind(f)}")
     return float(found.reshape(()))
 
