@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import gradstep as gs
-from batches import Batches
+from gradstep.data import minibatches
 from table import FORMATS, IDS, ROWS
 from test_rules import same
 from test_whole_step import randoms
@@ -97,7 +97,7 @@ def test_it_leaves_no_trace(rng, row, name, end):
     params = {"a": randoms(rng, 5, name), "b": whole[1:, ::2], "still": randoms(rng, 2, name)}
     schedule, plateau = S.cosine(0.01, steps=9), S.ReduceOnPlateau(0.01)
     opt = row.make(params, **{**row.hypers, "lr": plateau, "weight_decay": schedule, "master_weights": True})
-    data = Batches(np.arange(30.0), batch_size=4, epochs=3, seed=1)
+    data = minibatches(np.arange(30.0), batch_size=4, epochs=3, seed=1)
     calls = []
 
     def fun(p, x):
@@ -153,7 +153,7 @@ def test_training_after_it_is_training_without_it(rng):
         w = np.ones(3)
         opt = gs.AdamW(w, lr=S.cosine(0.1, steps=30))
         ema = gs.EMA(w, 0.9)
-        data = Batches(X, batch_size=10, epochs=4)
+        data = minibatches(X, batch_size=10, epochs=4, seed=0)
         opt.step(fun(w, *next(data))[1], average=ema)
         if tested:
             gs.tune.lr_range_test(fun, w, data, opt)
@@ -201,7 +201,7 @@ class TestErrors:
             gs.tune.lr_range_test(square, w, [()], gs.SGD(w.copy()))
         with pytest.raises(TypeError, match="loss_and_grads: expected to return the loss and gradients"):
             gs.tune.lr_range_test(np.sum, w, [()], "sgd")
-        data = Batches(w, batch_size=2, epochs=1)
+        data = minibatches(w, batch_size=2, epochs=1, seed=0)
         next(data)
         with pytest.raises(ValueError, match="data: expected batches, got none that are left"):
             gs.tune.lr_range_test(square, w, data, "sgd")

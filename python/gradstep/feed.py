@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any
 
 from gradstep.containers import is_array, kind_of
+from gradstep.data.batches import Minibatches
 from gradstep.hyperparameters import check_whole
 from gradstep.state_dict import count
 
@@ -60,42 +61,37 @@ class Passes:
 
 
 class Positioned:
-    """The same of `gradstep.data.Minibatches`, an iterator over all epochs that knows its position."""
+    """The same of `Minibatches`, an iterator over all epochs that knows its position."""
 
-    def __init__(self, data: Any) -> None:
-        self._data, self.epochs, self.batches_per_epoch = data, int(data.epochs), int(data.batches_per_epoch)
+    def __init__(self, data: Minibatches, epochs: int | None) -> None:
+        self._data, self.epochs, self.batches_per_epoch = data, epochs, data.batches_per_epoch
         self.state_dict, self.load_state_dict = data.state_dict, data.load_state_dict
 
     @property
     def epoch(self) -> int:
         """The epoch of the next batch."""
-        return int(self._data.epoch)
+        return self._data.epoch
 
     @property
     def left(self) -> bool:
         """Whether there are batches left."""
-        return self.epoch < self.epochs
+        return self.batches_per_epoch > 0 and (self.epochs is None or self.epoch < self.epochs)
 
     def take(self) -> tuple[Any, ...]:
         """Return the next batch, as arguments."""
-        return _arguments(next(self._data))
+        return next(self._data)
 
     def advance(self) -> bool:
         """Return whether an epoch has ended with the batch that was taken."""
-        return bool(self._data.batch == 0)
-
-
-def is_positioned(data: Any) -> bool:
-    """Whether batches know their position, and so how often they are gone through."""
-    return hasattr(data, "batches_per_epoch") and hasattr(data, "load_state_dict")
+        return self._data.batch == 0
 
 
 def feed_of(data: Any, epochs: int | None) -> Passes | Positioned:
     """Check a user's data, and the number of epochs where it does not bring its own."""
-    if is_positioned(data):
-        if epochs is not None and check_whole("epochs", epochs, 1) != data.epochs:
+    if isinstance(data, Minibatches):
+        if None not in (epochs, data.epochs) and check_whole("epochs", epochs, 1) != data.epochs:
             raise ValueError(f"epochs: expected {data.epochs}, as data has, or None, got {epochs!r}")
-        return Positioned(data)
+        return Positioned(data, epochs if data.epochs is None else data.epochs)
     if is_array(data) or isinstance(data, (str, bytes, Mapping)) or not isinstance(data, Iterable):
         raise TypeError(f"data: expected gradstep.data.minibatches(...) or a list of batches, got {kind_of(data)}")
     if iter(data) is data:

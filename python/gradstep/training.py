@@ -157,7 +157,7 @@ def fit(
     optimizer : Optimizer, class or str
         One made with `params`; or such as ``gs.AdamW`` or ``"adamw"``, to be made with its defaults.
     epochs : int, optional
-        Passes over `data`.
+        Passes over `data`, where that does not bring its own.
     clip_norm, clip_value, nonfinite, average : optional
         As for ``optimizer.step``.
     scaler : LossScaler, optional
@@ -301,7 +301,7 @@ class _Loop:
 
     def run(self, path: Path | None, every: int | None, progress: bool | None) -> FitResult:
         feed, stopped = self.snapshot.feed, False
-        total = feed.epochs * feed.batches_per_epoch if feed.batches_per_epoch else None
+        total = feed.epochs * feed.batches_per_epoch if feed.epochs and feed.batches_per_epoch else None
         with bar(progress, total) as show:
             while (end := self.end(stopped)) is None:
                 step = self.step()

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gradstep.containers import Container, kind_of
-from gradstep.feed import Passes, Positioned, feed_of, is_positioned
+from gradstep.data.batches import Minibatches
+from gradstep.feed import Passes, Positioned, feed_of
 from gradstep.hyperparameters import FRACTION, Range, check_float, check_whole
 from gradstep.optimizer import Optimizer
 from gradstep.snapshot import Snapshot, optimizer_on
@@ -147,7 +148,7 @@ def lr_range_test(
     smoothing = check_float("smoothing", FRACTION, smoothing)
     divergence = check_float("divergence", ABOVE_ONE, divergence)
     optimizer = optimizer_on(params, optimizer)
-    feed = feed_of(data, None if is_positioned(data) else 1)
+    feed = feed_of(data, None if isinstance(data, Minibatches) else 1)
     if not feed.left:
         raise ValueError("data: expected batches, got none that are left")
     course = _Course(smoothing, divergence)
