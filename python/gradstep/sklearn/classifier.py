@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
-from scipy.special import expit, log_expit, log_softmax, softmax
+from scipy.special import expit, softmax
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.preprocessing import LabelBinarizer
@@ -109,10 +108,13 @@ class Classifier(ClassifierMixin, Trained):
         array of shape (n_samples, n_classes)
             In the order of ``classes_``.
         """
-        return self._each_class(X, expit, softmax)
+        raw = self._raw(X)
+        if self._output() == "softmax":
+            return np.asarray(softmax(raw, axis=1))
+        return np.asarray(expit(np.hstack([-raw, raw]) if raw.shape[1] == 1 else raw))
 
     def predict_log_proba(self, X: Any) -> Floats:
-        """Return the logarithm of the probability of each class, finite where that is too small for a float.
+        """Return the logarithm of the probability of each class.
 
         Parameters
         ----------
@@ -124,13 +126,8 @@ class Classifier(ClassifierMixin, Trained):
         array of shape (n_samples, n_classes)
             In the order of ``classes_``.
         """
-        return self._each_class(X, log_expit, log_softmax)
-
-    def _each_class(self, X: Any, logistic: Callable[..., Floats], softmax: Callable[..., Floats]) -> Floats:
-        raw = self._raw(X)
-        if self._output() == "softmax":
-            return softmax(raw, axis=1)
-        return logistic(np.hstack([-raw, raw]) if raw.shape[1] == 1 else raw)
+        with np.errstate(divide="ignore"):
+            return np.log(self.predict_proba(X))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

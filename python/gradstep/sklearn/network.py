@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import get_blas_funcs
 from scipy.sparse import issparse
 from scipy.special import expit
+
+from gradstep.solve.vectors import Space
 
 Floats = NDArray[Any]  # float32 or float64, the same throughout one network
 
@@ -126,7 +127,7 @@ class Network:
         self.vector, self.gradient = weights[:trained], grads[:trained]
         self._decayed, self._decayed_grads = weights[:coefs], grads[:coefs]
         self._coef_grads, self._intercept_grads = grad_views[:depth], grad_views[depth:]
-        self._axpy = get_blas_funcs("axpy", dtype=weights.dtype)
+        self._space = Space(weights)
         self._activation, self._losses = activation, OUTPUTS[output]
         self._buffers: dict[int, tuple[list[Floats], list[Floats], Floats]] = {}
 
@@ -165,9 +166,9 @@ class Network:
             loss = float(weight @ losses) / total
         self._backward(x, layers, deltas, ones)
         if decay:
-            w = self._decayed
-            self._axpy(w, self._decayed_grads, a=decay)
-            loss += 0.5 * decay * float(w @ w)
+            w, g = self._decayed, self._decayed_grads
+            (square,), _ = self._space.run([(g, [(1.0, g), (decay, w)])], [((w,), (w,))])
+            loss += 0.5 * decay * square
         return loss
 
     def _backward(self, x: Any, layers: list[Floats], deltas: list[Floats], ones: Floats) -> None:
