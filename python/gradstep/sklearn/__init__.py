@@ -9,8 +9,8 @@ Examples
 >>> from sklearn.datasets import load_iris
 >>> from sklearn.model_selection import GridSearchCV
 >>> X, y = load_iris(return_X_y=True)
->>> model = gs.sklearn.LogisticRegression("sgd", max_iter=20, tol=0.0, n_iter_no_change=20, random_state=0)
->>> GridSearchCV(model, {"lr": [1e-6, 0.1]}, error_score="raise").fit(X, y).best_params_
+>>> model = gs.sklearn.LogisticRegression("adam", tol=0.01, random_state=0)
+>>> GridSearchCV(model, {"lr": [1e-6, 0.1]}).fit(X, y).best_params_
 {'lr': 0.1}
 """
 

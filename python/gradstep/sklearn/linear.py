@@ -90,7 +90,7 @@ class LogisticRegression(Classifier):
     >>> X, y = load_iris(return_X_y=True)
     >>> model = gs.sklearn.LogisticRegression(C=0.1).fit(X, y)
     >>> model.coef_.shape, round(model.score(X, y), 2)
-    ((3, 4), 0.95)
+    ((3, 4), 0.96)
     """
 
     _optimizer_name: ClassVar = "solver"

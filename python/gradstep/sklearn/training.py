@@ -222,8 +222,10 @@ class Trained(BaseEstimator):
             return network
         for mine, known in zip((network.coefs, network.intercepts), self._weights(), strict=True):
             if [a.shape for a in mine] != [a.shape for a in known]:
-                before = [len(coef) for coef in self._weights()[0]] + [len(self._weights()[1][-1])]
-                raise ValueError(f"expected layers as fitted before, {before}, got {widths}")
+                coefs, intercepts = self._weights()
+                before = [*map(len, coefs), len(intercepts[-1])]
+                name = "hidden_layer_sizes" if widths[1:-1] != before[1:-1] else "y"
+                raise ValueError(f"{name}: expected layers of {before}, as fitted before, got {widths}")
             for a, b in zip(mine, known, strict=True):
                 a[...] = b
         return network
