@@ -147,6 +147,7 @@ def test_a_fit_ends_with_convergence():
         LogisticRegression(max_iter=1).fit(X, y)
 
 
+@pytest.mark.filterwarnings("ignore:.*iprint:DeprecationWarning")  # an older scikit-learn with a newer SciPy
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("more", [{}, {"fit_intercept": False}, {"class_weight": "balanced"}, {"C": 0.01}], ids=str)
 @pytest.mark.parametrize("classes", [2, 3])
@@ -289,6 +290,20 @@ def test_grid_search_chooses_optimizer_and_learning_rate(iris):
     assert cross_val_score(search.best_estimator_, *iris, cv=3).mean() > 0.8
 
 
+def test_l_bfgs_converges_in_float32(iris):
+    X, y = iris
+    exact = LogisticRegression(tol=1e-8).fit(X, y)
+    found = LogisticRegression(tol=1e-8).fit(X.astype("f4"), y)
+    np.testing.assert_allclose(found.coef_, exact.coef_, atol=2e-3)
+
+
+def test_warnings_point_to_the_caller(iris):
+    for model in (MLPRegressor(max_iter=1), LogisticRegression(max_iter=1)):
+        with pytest.warns(ConvergenceWarning) as told:
+            model.fit(*iris)
+        assert told[0].filename == __file__
+
+
 def test_clones_and_pickles(iris):
     for model in ESTIMATORS:
         assert clone(model).get_params().keys() == model.get_params().keys()
@@ -338,8 +353,11 @@ def test_clip_norm_and_verbose(iris, capsys):
 )  # fmt: skip
 @unconverged
 def test_wrong_parameters(iris, given, error, words):
+    model = MLPRegressor(**given)
     with pytest.raises(error, match=words):
-        MLPRegressor(**given).fit(*iris)
+        model.fit(*iris)
+    with pytest.raises(NotFittedError):
+        model.predict(iris[0])
 
 
 def test_wrong_data(iris):
@@ -361,6 +379,8 @@ def test_wrong_data(iris):
     with pytest.raises(NotFittedError):
         MLPRegressor().predict(X)
     model = MLPClassifier().partial_fit(X, y, classes=[0, 1, 2])
+    with pytest.raises(ValueError, match=r"sample_weight: expected a sum above 0|at least one non-zero"):
+        model.partial_fit(X, y, sample_weight=np.zeros(len(y)))
     with pytest.raises(ValueError, match=r"y: expected classes of \[0 1 2\], got \[3\] too"):
         model.partial_fit(X, y + 1)
     with pytest.raises(ValueError, match=r"hidden_layer_sizes: expected layers of \[4, 100, 3\], as fitted before"):

@@ -94,9 +94,11 @@ class Perceptron(Trained):
     def _decay(self, batch: float, total: float) -> float:
         return float(self.alpha) / batch
 
-    def _split(self, data: Data, rng: np.random.RandomState) -> tuple[Data, Data | None]:
+    def _split(self, data: Data, rng: np.random.RandomState, incremental: bool) -> tuple[Data, Data | None]:
         if not self.early_stopping:
             return data, None
+        if incremental:
+            raise ValueError("early_stopping: expected False for partial_fit, got True")
         parts = train_test_split(
             *(a for a in data if a is not None),
             random_state=rng,
@@ -109,11 +111,6 @@ class Perceptron(Trained):
                 f"validation_fraction: expected at least 2 samples to hold out, got {len(held.y)} of {len(data.y)}"
             )
         return train, held
-
-    def _fit(self: Self, X: Any, y: Any, sample_weight: Any, *, incremental: bool = False, classes: Any = None) -> Self:
-        if incremental and self.early_stopping:
-            raise ValueError("early_stopping: expected False for partial_fit, got True")
-        return super()._fit(X, y, sample_weight, incremental=incremental, classes=classes)
 
 
 class MLPClassifier(Classifier, Perceptron):

@@ -112,8 +112,6 @@ class Trained(BaseEstimator):
         "n_iter_no_change": lambda name, value: value if value == math.inf else COUNT(name, value),
     }
 
-    # What a subclass says.
-
     def _widths(self, features: int, outputs: int) -> list[int]:
         raise NotImplementedError
 
@@ -146,11 +144,9 @@ class Trained(BaseEstimator):
     def _weigh(self, y: Any, weight: Floats | None, incremental: bool) -> Floats | None:
         return weight
 
-    def _split(self, data: Data, rng: np.random.RandomState) -> tuple[Data, Data | None]:
+    def _split(self, data: Data, rng: np.random.RandomState, incremental: bool) -> tuple[Data, Data | None]:
         """Return what to train on, and what to score after each epoch."""
         return data, None
-
-    # Fitting.
 
     def fit(self: Self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Fit the model to data.
@@ -185,6 +181,8 @@ class Trained(BaseEstimator):
             sample_weight = _check_sample_weight(sample_weight, X, dtype=X.dtype)
             check_non_negative(sample_weight, "sample_weight")
         data = Data(X, targets, self._weigh(targets, sample_weight, incremental))
+        if not data.total() > 0:
+            raise ValueError(f"sample_weight: expected a sum above 0, got {data.total()!r}")
         rng = check_random_state(self.random_state)
         network = self._network(data, first, rng)
         if first:
@@ -195,11 +193,14 @@ class Trained(BaseEstimator):
             self._memory: tuple[Any, ...] | None = None
         with np.errstate(over="ignore", invalid="ignore"):  # told by the error below
             if given == WHOLE_BATCH:
-                self._minimize(network, data)
+                epochs = self._minimize(network, data)
             else:
-                self._train(network, data, rng, incremental)
+                epochs = self._train(network, data, rng, incremental)
         if not np.isfinite(network.vector).all():
             raise ValueError("X: the weights did not stay finite; scale X, lower lr or set clip_norm")
+        self.n_iter_: Any = epochs
+        self.loss_ = self.loss_curve_[-1] if self.loss_curve_ else math.nan
+        self.best_loss_ = min(self.loss_curve_, default=None) if self.validation_scores_ is None else None
         self._publish(network)
         return self
 
@@ -230,7 +231,7 @@ class Trained(BaseEstimator):
                 a[...] = b
         return network
 
-    def _minimize(self, network: Network, data: Data) -> None:
+    def _minimize(self, network: Network, data: Data) -> int:
         total = data.total()
         decay = self._decay(total, total)
 
@@ -238,11 +239,10 @@ class Trained(BaseEstimator):
             network.vector[...] = vector
             return network.loss_and_grads(*data, total, decay), network.gradient
 
-        dtype = network.vector.dtype
         options = {
             "maxiter": self.max_iter,
             "gtol": self.tol,
-            "ftol": 64 * float(np.finfo(dtype).eps),
+            "ftol": 64 * sys.float_info.epsilon,
             "maxfun": sys.maxsize,
             "maxls": 50,
             "history": True,
@@ -254,10 +254,10 @@ class Trained(BaseEstimator):
             warnings.warn(f"{WHOLE_BATCH}: {found.message}", ConvergenceWarning, stacklevel=4)
         self.loss_curve_ += found.history["fun"].tolist()
         self.t_ += len(data.y) * found.nit
-        self._conclude(found.nit, float(found.fun))
+        return int(found.nit)
 
-    def _train(self, network: Network, data: Data, rng: np.random.RandomState, incremental: bool) -> None:
-        data, held = (data, None) if incremental else self._split(data, rng)
+    def _train(self, network: Network, data: Data, rng: np.random.RandomState, incremental: bool) -> int:
+        data, held = self._split(data, rng, incremental)
         optimizer, lr = self._make_optimizer(network, incremental)
         patience = _Patience(self.tol, self.n_iter_no_change)
         order, best, epoch = np.arange(len(data.y)), None, 0
@@ -280,7 +280,7 @@ class Trained(BaseEstimator):
             network.vector[...] = best
         self.best_validation_score_ = None if held is None else patience.best
         self._memory = (self.lr, lr, optimizer.state_dict())
-        self._conclude(epoch, self.loss_curve_[-1] if self.loss_curve_ else math.nan)
+        return epoch
 
     def _epoch(
         self, network: Network, optimizer: Optimizer, data: Data, rng: np.random.RandomState, order: Any
@@ -324,13 +324,6 @@ class Trained(BaseEstimator):
             if fresh["rule"] == state["rule"]:
                 found.load_state_dict({**state, "groups": fresh["groups"]})  # hyperparameters as they are now
         return found, lr
-
-    def _conclude(self, epochs: int, loss: float) -> None:
-        self.n_iter_: Any = epochs
-        self.loss_ = loss
-        self.best_loss_ = min(self.loss_curve_, default=None) if self.validation_scores_ is None else None
-
-    # Predicting.
 
     def _raw(self, X: Any) -> Floats:
         check_is_fitted(self, "n_iter_")
