@@ -32,7 +32,8 @@ class Classifier(ClassifierMixin, Trained):
 
     def _read(self, X: Any, y: Any, first: bool, dtype: Any, classes: Any) -> tuple[Any, Floats]:
         X, y = validate_data(self, X, y, accept_sparse="csr", multi_output=self._multilabel, dtype=dtype, reset=first)
-        check_classification_targets(y)
+        if first:
+            check_classification_targets(y)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         labels = unique_labels(y)
