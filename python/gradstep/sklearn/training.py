@@ -154,7 +154,7 @@ class Trained(BaseEstimator):
         Parameters
         ----------
         X : array_like or sparse matrix of shape (n_samples, n_features)
-            float32 stays float32; anything else becomes float64.
+            Samples: float32 stays float32, anything else becomes float64.
         y : array_like of shape (n_samples,) or (n_samples, n_outputs)
             Targets.
         sample_weight : array_like of shape (n_samples,), optional
