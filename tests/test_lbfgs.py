@@ -307,6 +307,18 @@ class TestErrors:
             opt.step(lambda p: (opt.step(rosenbrock), p))
         assert opt.step(rosenbrock) < 10
 
+    def test_loading_within_a_step(self):
+        x = np.full(3, -1.0)
+        opt, saved = gs.LBFGS(x), gs.LBFGS(np.zeros(3)).state_dict()
+        with pytest.raises(RuntimeError, match="within its own"):
+            opt.step(lambda p: (opt.load_state_dict(saved), p))
+        assert opt.step(rosenbrock) < 10
+
+    def test_pairs_that_are_not_there_yet_are_zeros(self):
+        np.full(1000, np.nan)  # what memory may hold
+        opt = gs.LBFGS(np.full(40, -1.0), maxcor=3)
+        assert not any(side.any() for side in opt.state.values())
+
     def test_no_copies_of_it(self):
         with pytest.raises(TypeError, match="references"):
             __import__("copy").copy(gs.LBFGS(np.zeros(3)))

@@ -99,6 +99,8 @@ class LBFGS(Checkpointed):
         self._space = space
         self._x, self._trial, self._told, self._gradient = (space.vector() for _ in range(4))
         self._rows = space.rows(2 * (self.maxcor + 1))
+        for row in self._rows:  # what checkpoints hold of pairs that are not there yet
+            space.from_host(row, np.zeros(space.n, dtype))
         self.native = backend.Lbfgs(self._x, self._trial, self._gradient, self._rows, self.maxcor, self.maxls)
         self._gather_x, self._gather_trial, self._gather_told = (
             self._copier(self._parts(vector), what)
@@ -131,8 +133,7 @@ class LBFGS(Checkpointed):
         if not callable(loss_and_grads):
             raise TypeError(f"loss_and_grads: expected a callable, got {type(loss_and_grads).__name__}")
         with self._lock:
-            if self._loss_and_grads is not None:
-                raise RuntimeError("LBFGS: step was called within its own loss_and_grads")
+            self._refuse_within()
             checked(self._arrays, self._forest.labels)  # none may have become read-only
             self._gather_x.step(self._arrays)
             self._gather_trial.step(self._arrays)
@@ -187,6 +188,10 @@ class LBFGS(Checkpointed):
     def __repr__(self) -> str:
         return f"LBFGS({len(self._arrays)} arrays, maxiter={self.maxiter!r}, maxcor={self.maxcor!r})"
 
+    def _refuse_within(self) -> None:
+        if self._loss_and_grads is not None:
+            raise RuntimeError("LBFGS: expected to be left alone within its own loss_and_grads")
+
     def _common_dtype(self) -> np.dtype[Any]:
         doubles = {a.dtype.name in ("float64", "complex128") for a in self._arrays}
         if len(doubles) > 1:
@@ -217,6 +222,7 @@ class LBFGS(Checkpointed):
         return {"steps": self._steps, "history": history}
 
     def _restore(self, facts: Mapping[str, Any], state: Mapping[str, tuple[Array | None, ...]]) -> None:
+        self._refuse_within()
         mine, memory = self._facts()["history"], self._memory()
         steps = count("steps", facts.get("steps"))
         check_state(memory, state, self._forest.labels, [1] * len(self._arrays))

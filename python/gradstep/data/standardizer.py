@@ -157,8 +157,7 @@ class Standardizer:
         Returns
         -------
         array
-            float32 for numbers of 32 bits in floating point, or of at most 16 bits; else float64. On the device of
-            `X`.
+            On the device of `X`: float32 for float32 and for numbers of at most 16 bits, else float64.
 
         Raises
         ------
