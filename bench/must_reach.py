@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import data
 import learning
 import neighbours
 import numpy as np
@@ -42,6 +43,8 @@ FIGURES = {
         second_order.lbfgs,
         second_order.lbfgs_torch,
         second_order.lbfgs_small,
+        data.gather,
+        data.moments,
         learning.sklearn_mlp,
     )
 }

@@ -29,6 +29,9 @@ View read(py::handle array, const Label& label, Room& room);
 // The array itself, or one made of it where it is a scalar of this backend's.
 py::object as_array(py::handle x);
 
+// Where the first element of an array lies, of any dtype; None is nowhere.
+std::uintptr_t address_of(py::handle array);
+
 // Whether an array that was read before may still be written to.
 bool writeable(py::handle array);
 

@@ -1,4 +1,4 @@
-// Rows of data sets as Python sees them. Arrays come as addresses: of any dtype, and some are on a device.
+// Rows of data sets as Python sees them: arrays of any dtype, checked there.
 #pragma once
 #include <cstring>
 
@@ -21,21 +21,23 @@ Choice choice_of(const char* const (&names)[n], const std::string& name) {
 }
 
 template <class T>
-T* at_address(std::uintptr_t address) {
-  return reinterpret_cast<T*>(address);
+T* data_of(py::handle array) {
+  return reinterpret_cast<T*>(address_of(array));
 }
+
+inline void* stream_at(std::uintptr_t address) { return reinterpret_cast<void*>(address); }
 
 // The rows of one array, and what becomes of them.
 class Rows {
  public:
   // `shape` and `strides` of the whole array; strides in bytes. `number`: what an element is, or "" where it
   // is no such, and can but be copied.
-  Rows(std::uintptr_t address, const std::vector<std::int64_t>& shape,
-       const std::vector<std::int64_t>& strides, std::int64_t itemsize, const std::string& number, int device)
+  Rows(py::object array, const std::vector<std::int64_t>& shape, const std::vector<std::int64_t>& strides,
+       std::int64_t itemsize, const std::string& number, int device)
       : n_(shape.at(0)), device_(device) {
     if (shape.size() != strides.size() || shape.size() > max_dims) throw py::value_error("too many axes");
     Source& source = gather_.source;
-    source.at = at_address<const char>(address), source.row = strides[0], source.itemsize = itemsize;
+    source.at = data_of<const char>(array), source.row = strides[0], source.itemsize = itemsize;
     source.columns = 1;
     for (std::size_t d = 1; d < shape.size(); ++d) {
       source.columns *= shape[d];
@@ -45,10 +47,12 @@ class Rows {
     gather_.result = Result::copy;
   }
 
-  // Each element as (x - shift) * factor; two arrays of a double for each column, or none.
-  void convert(const std::string& result, std::uintptr_t shift, std::uintptr_t factor) {
+  // Standardised by these arrays, or by None: see `Arithmetic` for their type.
+  void convert(const std::string& result, const py::object& shift, const py::object& shift_low,
+               const py::object& factor) {
     gather_.result = choice_of<Result>(result_names, result);
-    gather_.shift = at_address<const double>(shift), gather_.factor = at_address<const double>(factor);
+    gather_.shift = data_of<const void>(shift), gather_.shift_low = data_of<const void>(shift_low);
+    gather_.factor = data_of<const void>(factor);
   }
 
   void augment(std::tuple<std::int64_t, std::int64_t, std::int64_t> size,
@@ -62,20 +66,20 @@ class Rows {
     std::memcpy(gather_.images.fill, fill.data(), std::min(fill.size(), sizeof gather_.images.fill));
   }
 
-  // Rows `count` positions from `position` on; `indices` of 0: they are in order.
+  // Rows `count` positions from `position` on; `indices` of None: they are in order.
   void gather(std::uint64_t seed, std::uint32_t epoch, std::int64_t position, std::int64_t count,
-              std::uintptr_t indices, std::uintptr_t out, std::uintptr_t stream) const {
+              const py::object& indices, const py::object& out, std::uintptr_t stream) const {
     Gather gather = gather_;
     gather.draws = {seed, epoch};
-    const Batch batch{position, count, at_address<const std::int64_t>(indices), at_address<char>(out)};
-    without_gil([&] { gather_rows(gather, batch, device_, at_address<void>(stream)); });
+    const Batch batch{position, count, data_of<const std::int64_t>(indices), data_of<char>(out)};
+    without_gil([&] { gather_rows(gather, batch, device_, stream_at(stream)); });
   }
 
   // Count, mean and sum of squares of each column.
   py::array_t<double> moments(std::uintptr_t stream) const {
     py::array_t<double> found({gather_.source.columns, std::int64_t(3)});
     auto* const to = reinterpret_cast<Moments*>(found.mutable_data());
-    without_gil([&] { column_moments(gather_.source, n_, to, device_, at_address<void>(stream)); });
+    without_gil([&] { column_moments(gather_.source, n_, to, device_, stream_at(stream)); });
     return found;
   }
 
@@ -87,25 +91,24 @@ class Rows {
 
 // Writes which of `n` rows come at `count` positions from `position` on.
 inline void select(const std::string& order, std::uint64_t n, std::uint64_t seed, std::uint32_t epoch,
-                   std::int64_t position, std::int64_t count, std::uintptr_t indices, int device,
+                   std::int64_t position, std::int64_t count, const py::object& indices, int device,
                    std::uintptr_t stream) {
   const Selection selection(choice_of<Order>(order_names, order), n, {seed, epoch});
   if (position < 0 || count < 0 ||
       (selection.order != Order::replaced && std::uint64_t(position + count) > n))
     throw py::value_error("expected positions of rows");  // a walk from beyond them may never end
-  without_gil([&] {
-    select_rows(selection, position, count, at_address<std::int64_t>(indices), device,
-                at_address<void>(stream));
-  });
+  auto* const to = data_of<std::int64_t>(indices);
+  without_gil([&] { select_rows(selection, position, count, to, device, stream_at(stream)); });
 }
 
 inline void bind_rows(py::module_& m) {
   py::class_<Rows>(m, "Rows", py::module_local(), "The rows of one array, and what becomes of them.")
-      .def(py::init<std::uintptr_t, const std::vector<std::int64_t>&, const std::vector<std::int64_t>&,
+      .def(py::init<py::object, const std::vector<std::int64_t>&, const std::vector<std::int64_t>&,
                     std::int64_t, const std::string&, int>(),
-           py::arg("address"), py::arg("shape"), py::arg("strides"), py::arg("itemsize"), py::arg("number"),
+           py::arg("array"), py::arg("shape"), py::arg("strides"), py::arg("itemsize"), py::arg("number"),
            py::arg("device"))
-      .def("convert", &Rows::convert, py::arg("result"), py::arg("shift"), py::arg("factor"))
+      .def("convert", &Rows::convert, py::arg("result"), py::arg("shift"), py::arg("shift_low"),
+           py::arg("factor"))
       .def("augment", &Rows::augment, py::arg("size"), py::arg("out_size"), py::arg("shift"), py::arg("flip"),
            py::arg("noise"), py::arg("fill"))
       .def("gather", &Rows::gather, py::arg("seed"), py::arg("epoch"), py::arg("position"), py::arg("count"),

@@ -1,6 +1,8 @@
 // Rows of data sets: gathered into batches, standardised and augmented on the way; and the moments of their
 // columns. Each backend defines the verbs.
 #pragma once
+#include <type_traits>
+
 #include "draws.h"
 #include "layout.h"
 
@@ -69,14 +71,23 @@ HD Crop crop_of(const Images& images, const Draws& draws, std::uint64_t position
           drawn(words.w[2], images.width, images.out_width, images.shift_x), images.flip && words.w[0] >> 31};
 }
 
-// What elements become: copies, or floats or doubles, (x - shift) * factor where there are such of each
-// column.
+// What elements become: copies, or floats or doubles.
 enum class Result : std::uint8_t { f32, f64, copy };
+
+// What numbers are standardised in on their way to T; those of 16 bits come as floats.
+template <class X, class T>
+using Arithmetic = std::conditional_t<std::is_same_v<X, float>, T, double>;
+
+// (x - shift) * factor, where the shift is the sum of two numbers, so that floats lose nothing of it.
+template <class A>
+HD A standardised(A x, A shift, A shift_low, A factor) {
+  return ((x - shift) - shift_low) * factor;
+}
 
 struct Gather {
   Source source;
   Result result;
-  const double *shift, *factor;
+  const void *shift, *shift_low, *factor;  // of each column, in the arithmetic; or null
   bool augments;
   Images images;
   Draws draws;

@@ -88,3 +88,13 @@ def normal(elements, position, epoch, seed):
     u, t = ((np.where(second, w[k + 2], w[k]) + 0.5) / 4294967296 for k in (0, 1))
     c, s = cos_and_sin(t)
     return np.sqrt(-2 * log(u)) * np.where(elements % np.uint64(2) == 1, s, c)
+
+
+def standardised(x, mean, scale, dtype):
+    """Numbers as (x - mean) / scale: in the result's dtype for floats of at most 32 bits, else in float64."""
+    small = x.dtype.kind in "fV" and x.dtype.itemsize <= 4
+    arithmetic = np.dtype(dtype if small else np.float64)
+    mean, factor = np.asarray(mean, np.float64), 1 / np.asarray(scale, np.float64)
+    high = mean.astype(arithmetic)
+    low = (mean - high).astype(arithmetic)
+    return (((x.astype(arithmetic) - high) - low) * factor.astype(arithmetic)).astype(dtype)

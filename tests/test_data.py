@@ -52,10 +52,6 @@ def layouts(x):
     yield "every third", last[..., ::3]
 
 
-def column_arrays(mean, scale, shape):
-    return np.broadcast_to(np.asarray(mean, float), shape), 1 / np.broadcast_to(np.asarray(scale, float), shape)
-
-
 # --- order
 
 
@@ -231,18 +227,28 @@ def test_standardised_batches_are_the_specification(dtype, isa, layer, threads, 
     expected = "float64" if dtype in ("float64", "int64") else "float32"
     for name, laid in layouts(X):
         for rows, order in minibatches(laid, np.arange(90), batch_size=40, seed=1, standardize=standardizer):
-            wide = (X[order].astype(float) - standardizer.mean_) * (1 / standardizer.scale_)
+            spec = reference.standardised(X[order], standardizer.mean_, standardizer.scale_, expected)
             assert rows.dtype == expected
-            np.testing.assert_array_equal(rows, wide.astype(expected), err_msg=name)
-    (rows,) = next(minibatches(X, standardize=standardizer, dtype="float32"))
-    assert rows.dtype == np.float32
+            np.testing.assert_array_equal(rows, spec, err_msg=name)
+    for given in ("float32", "float64"):
+        (rows,) = next(minibatches(X, standardize=standardizer, dtype=given))
+        assert rows.dtype == given
+        spec = reference.standardised(X, standardizer.mean_, standardizer.scale_, given)
+        np.testing.assert_array_equal(rows, spec)
+
+
+def test_no_digit_of_a_large_mean_is_lost():
+    X = (1e6 + np.random.default_rng(0).integers(0, 8, (1000, 3))).astype(np.float32)
+    standardizer = Standardizer().fit(X)
+    exact = (X.astype(float) - standardizer.mean_) / standardizer.scale_
+    np.testing.assert_allclose(standardizer.transform(X), exact, rtol=1e-6, atol=1e-6)
 
 
 def test_a_standardizer_of_channels(rng):
     X = rng.integers(0, 256, (20, 4, 5, 3)).astype(np.uint8)
     mean, scale = [10.0, 20.0, 30.0], [2.0, 3.0, 4.0]
     (rows,) = next(minibatches(X, standardize=Standardizer.of(mean, scale)))
-    np.testing.assert_array_equal(rows, ((X - np.array(mean)) * (1 / np.array(scale))).astype(np.float32))
+    np.testing.assert_array_equal(rows, reference.standardised(X, mean, scale, "float32"))
 
 
 def test_batches_are_fresh_unless_buffers_are_reused():

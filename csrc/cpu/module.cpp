@@ -37,6 +37,10 @@ View read(py::handle x, const Label& label, Room&) {
           bool(a->flags & py::detail::npy_api::NPY_ARRAY_WRITEABLE_)};
 }
 
+std::uintptr_t address_of(py::handle array) {
+  return array.is_none() ? 0 : reinterpret_cast<std::uintptr_t>(py::detail::array_proxy(array.ptr())->data);
+}
+
 bool writeable(py::handle array) {
   return py::detail::array_proxy(array.ptr())->flags & py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
 }

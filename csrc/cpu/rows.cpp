@@ -22,8 +22,11 @@ void select_rows(const Selection& selection, std::int64_t position, std::int64_t
 void gather_rows(const Gather& gather, const Batch& batch, int, void*) {
   const auto rows = instruction_set().gather;
   const std::int64_t columns = gather.out_columns(), work = pieces(columns, tile_elements);
+  const bool draws = gather.augments && gather.images.noise != 0;
+  const std::int64_t elements =
+      batch.count * columns * (draws ? 28 : 2) / 7;  // a step reads or writes about seven
   if (columns == 0) return;
-  share_runs(batch.count * columns / work, batch.count, work,
+  share_runs(elements / work, batch.count, work,
              [&](std::int64_t first, std::int64_t last) { rows(gather, batch, first, last); });
 }
 

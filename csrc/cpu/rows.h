@@ -25,19 +25,27 @@ auto value_at(const char* at) {
     return x;
 }
 
+// What columns are standardised by, from one of them on; or nulls.
+struct Columns {
+  const void *shift, *shift_low, *factor;
+};
+
 // Elements `step` bytes apart, to a dense run.
-using Convert = void (*)(int64_t n, const char* from, int64_t step, const double* shift, const double* factor,
+using Convert = void (*)(int64_t n, const char* from, int64_t step, const Columns& columns, int64_t column,
                          void* to);
 
 template <Number number, class T>
-void convert(int64_t n, const char* from, int64_t step, const double* shift, const double* factor,
-             void* out) {
+void convert(int64_t n, const char* from, int64_t step, const Columns& columns, int64_t column, void* out) {
+  using A = Arithmetic<decltype(value_at<number>(from)), T>;
   T* const to = static_cast<T*>(out);
+  const A *const shift = static_cast<const A*>(columns.shift) + column,
+                 *const low = static_cast<const A*>(columns.shift_low) + column,
+                 *const factor = static_cast<const A*>(columns.factor) + column;
   const auto run = [&](int64_t apart) {
-    if (shift) {
+    if (columns.shift) {
 #pragma omp simd
       for (int64_t i = 0; i < n; ++i)
-        to[i] = T((double(value_at<number>(from + i * apart)) - shift[i]) * factor[i]);
+        to[i] = T(standardised(A(value_at<number>(from + i * apart)), shift[i], low[i], factor[i]));
     } else {
 #pragma omp simd
       for (int64_t i = 0; i < n; ++i) to[i] = T(value_at<number>(from + i * apart));
@@ -78,7 +86,7 @@ void take(const Gather& g, const char* row, int64_t first, int64_t last, char* t
     if (g.result == Result::copy) return copy_run(n, from, step, g.source.itemsize, there);
     const Convert convert = g.result == Result::f64 ? conversions<double>[int(g.source.number)]
                                                     : conversions<float>[int(g.source.number)];
-    convert(n, from, step, g.shift ? g.shift + at : nullptr, g.shift ? g.factor + at : nullptr, there);
+    convert(n, from, step, {g.shift, g.shift_low, g.factor}, at, there);
   });
 }
 
@@ -132,62 +140,82 @@ void take_crop(const Gather& g, const char* row, std::uint64_t position, char* t
   }
 }
 
-// Of `count` numbers from `first` on: a round for all of them at once.
-template <int count>
-void permute_run(const Permutation& p, std::uint64_t first, int64_t* to) {
-  std::uint32_t left[count], right[count];
-  for (int i = 0; i < count; ++i)
-    left[i] = std::uint32_t((first + i) >> p.low()), right[i] = std::uint32_t(first + i) & p.low_bits();
+inline constexpr int together = 64;
+
+// Each of the numbers as a step of its walk leaves it: a round for all of them at once.
+void walk(const Permutation& p, std::uint64_t (&x)[together]) {
+  std::uint32_t left[together], right[together];
+  for (int i = 0; i < together; ++i)
+    left[i] = std::uint32_t(x[i] >> p.low()), right[i] = std::uint32_t(x[i]) & p.low_bits();
   for (int k = 0; k < Permutation::rounds; k += 2) {
 #pragma omp simd
-    for (int i = 0; i < count; ++i) left[i] ^= p.half(right[i], k) & p.high_bits();
+    for (int i = 0; i < together; ++i) left[i] ^= p.half(right[i], k) & p.high_bits();
 #pragma omp simd
-    for (int i = 0; i < count; ++i) right[i] ^= p.half(left[i], k + 1) & p.low_bits();
+    for (int i = 0; i < together; ++i) right[i] ^= p.half(left[i], k + 1) & p.low_bits();
   }
-  for (int i = 0; i < count; ++i) {
-    const std::uint64_t x = std::uint64_t(left[i]) << p.low() | right[i];
-    to[i] = int64_t(x < p.n() ? x : p(x));
+  for (int i = 0; i < together; ++i) x[i] = std::uint64_t(left[i]) << p.low() | right[i];
+}
+
+// Where a walk has ended the next one begins.
+void permute(const Permutation& p, std::uint64_t first, int64_t count, int64_t* to) {
+  std::uint64_t x[together] = {};
+  int64_t place[together];
+  for (int64_t next = 0, walking = 0, on = 0; next < count || walking; walking = on) {
+    for (; walking < together && next < count; ++next) place[walking] = next, x[walking++] = first + next;
+    walk(p, x);
+    on = 0;
+    for (int64_t i = 0; i < walking; ++i) {
+      if (x[i] < p.n())
+        to[place[i]] = int64_t(x[i]);
+      else
+        place[on] = place[i], x[on++] = x[i];
+    }
   }
 }
 
 // Which rows come at `count` positions from `position` on.
 void select(const Selection& selection, std::uint64_t position, int64_t count, int64_t* indices) {
-  constexpr int run = 64;
-  int64_t i = 0;
-  if (selection.order == Order::shuffled)
-    for (; i + run <= count; i += run) permute_run<run>(selection.permutation, position + i, indices + i);
-  for (; i < count; ++i) indices[i] = selection(position + i);
+  if (selection.order == Order::shuffled) return permute(selection.permutation, position, count, indices);
+  for (int64_t i = 0; i < count; ++i) indices[i] = selection(position + i);
 }
 
-// Memory delivers the row that comes next while this one is worked on.
-void prefetch(const Source& source, const char* row) {
-  constexpr int64_t farthest = 1 << 14;
+// Memory delivers columns [first, last) of a row that comes soon while this one is worked on.
+void prefetch(const Source& source, const char* row, int64_t first, int64_t last) {
   if (source.step() != source.itemsize) return;
-  for (int64_t byte = 0, end = least(source.columns * source.itemsize, farthest); byte < end; byte += 64)
+  for (int64_t byte = first * source.itemsize; byte < last * source.itemsize; byte += 64)
     __builtin_prefetch(row + byte, 0, 3);
+}
+
+// A whole row, piece by piece, and `soon`, if not null, likewise.
+void take_row(const Gather& g, const char* row, const char* soon, char* to) {
+  const int64_t piece = most(1024 / g.source.itemsize, 1), columns = g.source.columns;
+  for (int64_t first = 0; first < columns; first += piece) {
+    const int64_t last = least(first + piece, columns);
+    if (soon) prefetch(g.source, soon, first, last);
+    take(g, row, first, last, to + first * g.out_bytes());
+  }
+}
+
+void add_noise(const Gather& g, std::uint64_t position, char* to) {
+  g.result == Result::f64 ? add_noise(g, position, reinterpret_cast<double*>(to))
+                          : add_noise(g, position, reinterpret_cast<float*>(to));
 }
 
 // Rows [first, last) of a batch.
 void gather_batch(const Gather& g, const Batch& batch, int64_t first, int64_t last) {
   const int64_t bytes = g.out_columns() * g.out_bytes();
+  const auto row_of = [&](int64_t i) {
+    return g.source.at + (batch.indices ? batch.indices[i] : batch.position + i) * g.source.row;
+  };
   for (int64_t i = first; i < last; ++i) {
-    const int64_t position = batch.position + i;
-    const auto row_of = [&](int64_t i) {
-      return g.source.at + (batch.indices ? batch.indices[i] : batch.position + i) * g.source.row;
-    };
-    const char* const row = row_of(i);
-    if (batch.indices && i + 2 < last) prefetch(g.source, row_of(i + 2));
+    const std::uint64_t position = batch.position + i;
     char* const to = batch.out + i * bytes;
     if (!g.augments) {
-      take(g, row, 0, g.source.columns, to);
+      take_row(g, row_of(i), batch.indices && i + 2 < last ? row_of(i + 2) : nullptr, to);
       continue;
     }
-    take_crop(g, row, std::uint64_t(position), to);
-    if (g.images.noise == 0) continue;
-    if (g.result == Result::f64)
-      add_noise(g, std::uint64_t(position), reinterpret_cast<double*>(to));
-    else
-      add_noise(g, std::uint64_t(position), reinterpret_cast<float*>(to));
+    take_crop(g, row_of(i), position, to);
+    if (g.images.noise != 0) add_noise(g, position, to);
   }
 }
 
@@ -204,13 +232,13 @@ void widen_rows(const Source& source, int64_t row, int64_t rows, int64_t first, 
     for (int64_t r = 0; r < rows; ++r)
       visit_runs(source, at + r * source.row, first, first + n,
                  [&](int64_t c, const char* from, int64_t step, int64_t run) {
-                   convert(run, from, step, nullptr, nullptr, &tile[r][c - first]);
+                   convert(run, from, step, {}, 0, &tile[r][c - first]);
                  });
     return;
   }
   for (int64_t c = 0, left; c < n; ++c) {  // a column lies closer than a row
     double column[chunk_rows];
-    convert(rows, at + source.offset(first + c, left), source.row, nullptr, nullptr, column);
+    convert(rows, at + source.offset(first + c, left), source.row, {}, 0, column);
     for (int64_t r = 0; r < rows; ++r) tile[r][c] = column[r];
   }
 }

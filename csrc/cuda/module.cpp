@@ -185,6 +185,10 @@ View read(py::handle x, const Label& label, Room& room) {
   return v;
 }
 
+std::uintptr_t address_of(py::handle array) {
+  return array.is_none() ? 0 : array.attr("data").attr("ptr").cast<std::uintptr_t>();
+}
+
 bool writeable(py::handle) { return true; }  // parameters are CuPy arrays, which are never read-only
 
 py::object copy_of(py::handle array) { return py::module_::import("gradstep.device").attr("copy_of")(array); }

@@ -69,10 +69,19 @@ __device__ __forceinline__ double noise(const Draws& draws, std::int64_t positio
   return k % 2 ? two.second : two.first;
 }
 
+template <class A>
+__device__ __forceinline__ A of_column(const void* columns, std::int64_t column) {
+  return static_cast<const A*>(columns)[column];
+}
+
 template <class T>
 __device__ __forceinline__ T converted(const Gather& g, const char* from, std::int64_t column) {
-  if (g.shift) return T((as_double(g.source.number, from) - g.shift[column]) * g.factor[column]);
-  return visit_number(g.source.number, from, [](auto x) { return T(x); });
+  return visit_number(g.source.number, from, [&](auto x) {
+    using A = Arithmetic<decltype(x), T>;
+    if (!g.shift) return T(x);
+    return T(standardised(A(x), of_column<A>(g.shift, column), of_column<A>(g.shift_low, column),
+                          of_column<A>(g.factor, column)));
+  });
 }
 
 template <class T>

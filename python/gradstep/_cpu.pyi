@@ -94,13 +94,13 @@ class Rows:
     """
     The rows of one array, and what becomes of them.
     """
-    def __init__(self, address: typing.SupportsIndex, shape: collections.abc.Sequence[typing.SupportsIndex], strides: collections.abc.Sequence[typing.SupportsIndex], itemsize: typing.SupportsIndex, number: str, device: typing.SupportsIndex) -> None:
+    def __init__(self, array: typing.Any, shape: collections.abc.Sequence[typing.SupportsIndex], strides: collections.abc.Sequence[typing.SupportsIndex], itemsize: typing.SupportsIndex, number: str, device: typing.SupportsIndex) -> None:
         ...
     def augment(self, size: tuple[typing.SupportsIndex, typing.SupportsIndex, typing.SupportsIndex], out_size: tuple[typing.SupportsIndex, typing.SupportsIndex], shift: tuple[typing.SupportsIndex, typing.SupportsIndex], flip: bool, noise: typing.SupportsFloat | typing.SupportsIndex, fill: bytes) -> None:
         ...
-    def convert(self, result: str, shift: typing.SupportsIndex, factor: typing.SupportsIndex) -> None:
+    def convert(self, result: str, shift: typing.Any, shift_low: typing.Any, factor: typing.Any) -> None:
         ...
-    def gather(self, seed: typing.SupportsIndex, epoch: typing.SupportsIndex, position: typing.SupportsIndex, count: typing.SupportsIndex, indices: typing.SupportsIndex, out: typing.SupportsIndex, stream: typing.SupportsIndex) -> None:
+    def gather(self, seed: typing.SupportsIndex, epoch: typing.SupportsIndex, position: typing.SupportsIndex, count: typing.SupportsIndex, indices: typing.Any, out: typing.Any, stream: typing.SupportsIndex) -> None:
         ...
     def moments(self, stream: typing.SupportsIndex) -> numpy.typing.NDArray[numpy.float64]:
         ...
@@ -128,7 +128,7 @@ def num_threads() -> int:
     """
     How many threads a large step would use now.
     """
-def select(order: str, n: typing.SupportsIndex, seed: typing.SupportsIndex, epoch: typing.SupportsIndex, position: typing.SupportsIndex, count: typing.SupportsIndex, indices: typing.SupportsIndex, device: typing.SupportsIndex, stream: typing.SupportsIndex) -> None:
+def select(order: str, n: typing.SupportsIndex, seed: typing.SupportsIndex, epoch: typing.SupportsIndex, position: typing.SupportsIndex, count: typing.SupportsIndex, indices: typing.Any, device: typing.SupportsIndex, stream: typing.SupportsIndex) -> None:
     ...
 def set_grain(part_tiles: typing.SupportsIndex, thread_elements: typing.SupportsIndex) -> None:
     """

@@ -14,8 +14,8 @@ import numpy as np
 from gradstep import _cpu
 from gradstep.containers import Array
 from gradstep.data.augment import Augment
-from gradstep.data.rows import Rows, address_of, float_dtype, plain
-from gradstep.data.standardizer import Standardizer, standardise
+from gradstep.data.rows import Rows, float_dtype, plain
+from gradstep.data.standardizer import Standardizer
 from gradstep.hyperparameters import check_choice, check_flag, check_whole
 from gradstep.locks import Locked
 
@@ -285,7 +285,7 @@ class Minibatches(Locked):
         if not isinstance(augment, Augment | None):
             raise TypeError(f"augment: expected an Augment, got {type(augment).__name__}")
         if standardize is not None:
-            standardise(standardize, first, dtype or float_dtype(first.dtype))
+            first.standardise(dtype or float_dtype(first.dtype), *standardize._columns)
         elif dtype is not None or (augment is not None and augment.noise and first.dtype in (np.float32, np.float64)):
             first.convert(dtype or first.dtype)
         if augment is not None:
@@ -325,13 +325,12 @@ class Minibatches(Locked):
             if rows.dtype.hasobject:
                 rows.array.take(range(first, first + count) if chosen is None else chosen, axis=0, out=out, mode="clip")
             else:
-                at = 0 if chosen is None else address_of(chosen)
-                rows.native.gather(self._seed, epoch, first, count, at, address_of(out), rows.stream)
+                rows.native.gather(self._seed, epoch, first, count, chosen, out, rows.stream)
         return tuple(outs)
 
     def _indices(self, rows: Rows, epoch: int, first: int, count: int) -> Array:
         indices = rows.empty((count,), np.int64)
-        where = (address_of(indices), rows.device, rows.stream)
+        where = (indices, rows.device, rows.stream)
         rows.backend.select(self._order, self._size, self._seed, epoch, first, count, *where)
         return indices
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -26,17 +27,6 @@ def plain(x: Any, label: str) -> Array:
 def float_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Return the float that holds numbers of a dtype, float32 if that does."""
     return np.dtype(np.float32) if dtype.itemsize <= 2 else np.result_type(dtype, np.float32)
-
-
-def filled(memory: Array, values: Array) -> Array:
-    """Return `memory`, an array of a device or of the host, with values of the host in it."""
-    if is_cuda(memory):
-        from gradstep import device
-
-        device.from_host(memory, values)
-    else:
-        memory[...] = values
-    return memory
 
 
 class Rows:
@@ -73,15 +63,39 @@ class Rows:
     def native(self) -> Any:
         """What the backend knows of them."""
         a = self.array
-        return self.backend.Rows(address_of(a), a.shape, a.strides, a.dtype.itemsize, self._number, self.device)
+        return self.backend.Rows(a, a.shape, a.strides, a.dtype.itemsize, self._number, self.device)
 
-    def convert(self, dtype: np.dtype[Any], shift: Array | None = None, factor: Array | None = None) -> None:
-        """Let them become float32 or float64, as (x - shift) * factor where there are such."""
+    def convert(self, dtype: np.dtype[Any]) -> None:
+        """Let them become float32 or float64."""
+        self._convert(dtype, (None, None, None))
+
+    def standardise(self, dtype: np.dtype[Any], shift: Array, factor: Array) -> None:
+        """Let them become (x - shift) * factor, for two arrays of float64 that broadcast to a row."""
+        try:
+            shift, factor = (np.broadcast_to(c, self.shape) for c in (shift, factor))
+        except ValueError:
+            raise ValueError(f"{self.label}: expected rows of shape {shift.shape}, got {self.shape}") from None
+        is_float = self.array.dtype.kind in "fV" and float_dtype(self.array.dtype) == np.float32
+        arithmetic = dtype if is_float else np.dtype(np.float64)  # as in csrc/rows.h
+        high = shift.astype(arithmetic)
+        low, factor = (shift - high).astype(arithmetic), factor.astype(arithmetic)
+        kept = [self._beside(np.ascontiguousarray(c)) for c in (high, low, factor)]
+        self._convert(dtype, kept)
+
+    def _convert(self, dtype: np.dtype[Any], columns: Sequence[Array]) -> None:
         if not self.is_number:
             raise TypeError(f"{self.label}: expected numbers, got {self.array.dtype}")
-        addresses = (0, 0) if shift is None else (address_of(shift), address_of(factor))
-        self.native.convert(dtype.name, *addresses)
-        self.dtype, self._kept = dtype, (shift, factor)
+        self.native.convert(dtype.name, *columns)
+        self.dtype, self._kept = dtype, columns
+
+    def _beside(self, values: Array) -> Array:
+        if not self.on_device:
+            return values
+        from gradstep import device
+
+        made = self.empty(values.shape, values.dtype)
+        device.from_host(made, values)
+        return made
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
         """Return an array beside them; what is in it is left open."""
@@ -99,10 +113,3 @@ class Rows:
         from gradstep import device
 
         return device.current_stream(self.device)
-
-
-def address_of(array: Array) -> int:
-    """Return where the first element of an array lies."""
-    if is_cuda(array):
-        return int(array.data.ptr)
-    return int(array.__array_interface__["data"][0])

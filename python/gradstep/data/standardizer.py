@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradstep.containers import Array
-from gradstep.data.rows import Rows, address_of, filled, float_dtype, plain
+from gradstep.data.rows import Rows, float_dtype, plain
 from gradstep.hyperparameters import check_flag
 
 Floats = npt.NDArray[np.float64]
@@ -244,22 +244,9 @@ class Standardizer:
             out = rows.empty((rows.n, *rows.shape), dtype)
         else:
             _refuse_unless_written(X, array, rows, dtype)
-        _convert(rows, dtype, shift, factor)
-        rows.native.gather(0, 0, 0, rows.n, 0, address_of(out), rows.stream)
+        rows.standardise(dtype, shift, factor)
+        rows.native.gather(0, 0, 0, rows.n, None, out, rows.stream)
         return out
-
-
-def standardise(standardizer: Standardizer, rows: Rows, dtype: np.dtype[Any]) -> None:
-    """Let rows be standardised on their way into a batch."""
-    _convert(rows, dtype, *standardizer._columns)
-
-
-def _convert(rows: Rows, dtype: np.dtype[Any], *columns: Floats) -> None:
-    try:
-        wide = [np.ascontiguousarray(np.broadcast_to(c, rows.shape)) for c in columns]
-    except ValueError:
-        raise ValueError(f"{rows.label}: expected rows of shape {columns[0].shape}, got {rows.shape}") from None
-    rows.convert(dtype, *(filled(rows.empty(rows.shape, np.float64), w) for w in wide))
 
 
 def _joined(a: Floats, b: Floats) -> Floats:
