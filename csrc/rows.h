@@ -78,10 +78,13 @@ enum class Result : std::uint8_t { f32, f64, copy };
 template <class X, class T>
 using Arithmetic = std::conditional_t<std::is_same_v<X, float>, T, double>;
 
-// (x - shift) * factor, where the shift is the sum of two numbers, so that floats lose nothing of it.
+// (x - shift) * factor; in floats the shift is the sum of two numbers, so that nothing of it is lost.
 template <class A>
-HD A standardised(A x, A shift, A shift_low, A factor) {
-  return ((x - shift) - shift_low) * factor;
+HD A standardised(A x, A shift, [[maybe_unused]] A shift_low, A factor) {
+  if constexpr (sizeof(A) == 4)
+    return ((x - shift) - shift_low) * factor;
+  else
+    return (x - shift) * factor;
 }
 
 struct Gather {

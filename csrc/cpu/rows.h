@@ -188,7 +188,7 @@ void prefetch(const Source& source, const char* row, int64_t first, int64_t last
 
 // A whole row, piece by piece, and `soon`, if not null, likewise.
 void take_row(const Gather& g, const char* row, const char* soon, char* to) {
-  const int64_t piece = most(1024 / g.source.itemsize, 1), columns = g.source.columns;
+  const int64_t piece = most(512 / g.source.itemsize, 1), columns = g.source.columns;
   for (int64_t first = 0; first < columns; first += piece) {
     const int64_t last = least(first + piece, columns);
     if (soon) prefetch(g.source, soon, first, last);
