@@ -272,11 +272,22 @@ def test_the_data_are_never_handed_out():
     np.testing.assert_array_equal(X, np.arange(10.0))
 
 
-def test_prefetching_gives_what_is_raised_to_the_caller(monkeypatch):
-    batches = minibatches(np.arange(10), batch_size=2, prefetch=2)
-    monkeypatch.setattr(batches, "_make", lambda number: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        next(batches)
+def test_prefetching_gives_what_is_raised_to_the_caller_and_goes_on(monkeypatch):
+    expected = [list(rows) for (rows,) in minibatches(np.arange(10), batch_size=2, seed=0)]
+    batches = minibatches(np.arange(10), batch_size=2, seed=0, prefetch=2)
+    make = batches._make
+    assert list(next(batches)[0]) == expected[0]
+    monkeypatch.setattr(batches, "_make", lambda number: 1 / 0 if number == 3 else make(number))
+    got = []
+    for _ in range(6):
+        try:
+            got.append(list(next(batches)[0]))
+        except ZeroDivisionError:
+            got.append(None)
+            monkeypatch.setattr(batches, "_make", make)
+        except StopIteration:
+            break
+    assert got == [expected[1], expected[2], None, expected[3], expected[4]]
 
 
 def test_a_forked_child_goes_on():

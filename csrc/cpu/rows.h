@@ -36,20 +36,20 @@ using Convert = void (*)(int64_t n, const char* from, int64_t step, const Column
 
 template <Number number, class T>
 void convert(int64_t n, const char* from, int64_t step, const Columns& columns, int64_t column, void* out) {
-  using A = Arithmetic<decltype(value_at<number>(from)), T>;
   T* const to = static_cast<T*>(out);
-  const A *const shift = static_cast<const A*>(columns.shift) + column,
-                 *const low = static_cast<const A*>(columns.shift_low) + column,
-                 *const factor = static_cast<const A*>(columns.factor) + column;
   const auto run = [&](int64_t apart) {
-    if (columns.shift) {
-#pragma omp simd
-      for (int64_t i = 0; i < n; ++i)
-        to[i] = T(standardised(A(value_at<number>(from + i * apart)), shift[i], low[i], factor[i]));
-    } else {
+    if (!columns.shift) {
 #pragma omp simd
       for (int64_t i = 0; i < n; ++i) to[i] = T(value_at<number>(from + i * apart));
+      return;
     }
+    using A = Arithmetic<decltype(value_at<number>(from)), T>;
+    const auto of = [column](const void* all) { return static_cast<const A*>(all) + column; };
+    const A *const shift = of(columns.shift), *const low = of(columns.shift_low),
+                   *const factor = of(columns.factor);
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i)
+      to[i] = T(standardised(A(value_at<number>(from + i * apart)), shift[i], low[i], factor[i]));
   };
   constexpr int64_t dense = sizeof(std::tuple_element_t<std::size_t(number), Elements>);
   step == dense ? run(dense) : run(step);

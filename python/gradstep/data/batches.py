@@ -116,7 +116,7 @@ class Minibatches(Locked):
     ----------
     arrays : tuple of array_like
         Of as many rows each.
-    **settings : object
+    standardize, augment, dtype, **settings : object
         As `minibatches` takes them.
 
     Examples
@@ -128,7 +128,15 @@ class Minibatches(Locked):
     (6, [6, 5, 4], 2)
     """
 
-    def __init__(self, arrays: tuple[Any, ...], **settings: Any) -> None:
+    def __init__(
+        self,
+        arrays: tuple[Any, ...],
+        *,
+        standardize: Standardizer | None,
+        augment: Augment | None,
+        dtype: Any,
+        **settings: Any,
+    ) -> None:
         super().__init__()
         if not arrays:
             raise TypeError("minibatches: expected at least one array, got none")
@@ -140,7 +148,7 @@ class Minibatches(Locked):
                 raise ValueError(f"{rows.label}: expected {self._size} rows, as arrays[0] has, got {rows.n}")
         self._set(**settings)
         self._shapes = [rows.shape for rows in self._rows]
-        self._prepare(settings["standardize"], settings["augment"], settings["dtype"])
+        self._prepare(standardize, augment, dtype)
         self._given = 0
         self._buffers: list[list[Array] | None] = [None] * (self._prefetch + 1)
         self._ahead: deque[Future[tuple[Array, ...]]] = deque()
@@ -258,7 +266,6 @@ class Minibatches(Locked):
         epochs: int | None,
         reuse: bool,
         prefetch: int,
-        **_: Any,
     ) -> None:
         whole = batch_size is None
         self._batch_size = max(1, self._size) if batch_size is None else check_whole("batch_size", batch_size, 1)
@@ -304,7 +311,13 @@ class Minibatches(Locked):
             self._ahead.clear()
         if not self._ahead:
             self._make_ahead()
-        return self._ahead.popleft().result()
+        try:
+            batch = self._ahead[0].result()
+        except BaseException:  # Ctrl-C too
+            self._ahead.clear()  # or the next batch would be one too late
+            raise
+        self._ahead.popleft()
+        return batch
 
     def _make_ahead(self) -> None:
         assert self._maker is not None
