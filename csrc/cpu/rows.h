@@ -221,13 +221,11 @@ void gather_batch(const Gather& g, const Batch& batch, int64_t first, int64_t la
 
 inline constexpr int64_t tile_columns = 32;
 
-// Columns [first, first + n) of a few rows, as doubles; what the tile has beside them is NaN.
+// Columns [first, first + n) of a few rows, as doubles.
 using Tile = double[chunk_rows][tile_columns];
 void widen_rows(const Source& source, int64_t row, int64_t rows, int64_t first, int64_t n, Tile& tile) {
   const Convert convert = conversions<double>[int(source.number)];
   const char* const at = source.at + row * source.row;
-  for (int64_t r = 0; r < rows && n < tile_columns; ++r)
-    for (int64_t c = n; c < tile_columns; ++c) tile[r][c] = __builtin_nan("");
   if (source.row * source.row >= source.step() * source.step()) {
     for (int64_t r = 0; r < rows; ++r)
       visit_runs(source, at + r * source.row, first, first + n,
@@ -266,7 +264,7 @@ void join_tile(const Tile& tile, int64_t rows, int64_t n, Moments* moments) {
 // Columns [first, last) of rows [row, end), at most a block of them.
 void block_moments(const Source& source, int64_t row, int64_t end, int64_t first, int64_t last,
                    Moments* moments) {
-  alignas(64) Tile tile;
+  alignas(64) Tile tile = {};
   for (int64_t c = first; c < last; ++c) moments[c - first] = {0, 0, 0};
   for (; row < end; row += chunk_rows) {
     const int64_t rows = least(chunk_rows, end - row);
