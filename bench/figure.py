@@ -26,6 +26,8 @@ MUST = {
     "lbfgs single": ("at most", 0.55),
     "lbfgs 10000": ("at most", 0.334),
     "lbfgs 10": ("at most", 1.5),
+    "mlp time": ("at most", 0.9),
+    "mlp accuracy": ("at least", -0.01),
 }
 
 

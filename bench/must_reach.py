@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import learning
 import neighbours
 import numpy as np
 import second_order
@@ -41,6 +42,7 @@ FIGURES = {
         second_order.lbfgs,
         second_order.lbfgs_torch,
         second_order.lbfgs_small,
+        learning.sklearn_mlp,
     )
 }
 

@@ -1,5 +1,6 @@
 """Docstrings of all that is public follow numpydoc: what numpydoc itself finds wrong, but for what we leave out."""
 
+import contextlib
 import inspect
 
 import pytest
@@ -9,13 +10,17 @@ from gradstep import training
 
 validate = pytest.importorskip("numpydoc.validate", reason="numpydoc is not installed").validate
 
+MODULES = [gs, gs.schedules, gs.plot, gs.tune, training]
+with contextlib.suppress(ImportError):
+    MODULES.append(gs.sklearn)
+
 LEFT_OUT = {"ES01", "SA01", "GL01", "GL02", "GL03"}  # longer texts, cross-references, lines around the quotes
 CLASS_ONLY = {"EX01"}  # the class has the example
 ATTRIBUTE = {"RT01", "PR01"}
 
 
 def public():
-    for module, name in [(m, name) for m in (gs, gs.schedules, gs.plot, gs.tune, training) for name in m.__all__]:
+    for module, name in [(m, name) for m in MODULES for name in m.__all__]:
         thing = getattr(module, name)
         if not callable(thing):
             continue

@@ -16,6 +16,8 @@ def test_examples(name):
     if name == "gradstep.device":
         pytest.importorskip("cupy", reason="CuPy is not installed")
         pytest.importorskip("gradstep._cuda", reason="this build has no CUDA module", exc_type=ImportError)
+    if name.startswith("gradstep.sklearn"):
+        pytest.importorskip("sklearn", reason="scikit-learn is not installed")
     result = doctest.testmod(importlib.import_module(name))
     assert result.failed == 0
 

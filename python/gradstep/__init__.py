@@ -12,6 +12,9 @@ Examples
 True
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from gradstep import _cpu, convert, data, kernels, plot, schedules, tune
 from gradstep.averages import EMA
 from gradstep.config import Config, show_config
@@ -27,7 +30,17 @@ from gradstep.solve.minimize import minimize, scipy_method
 from gradstep.threads import get_num_threads, set_num_threads
 from gradstep.training import fit
 
+if TYPE_CHECKING:
+    from gradstep import sklearn as sklearn
+
 __version__: str = _cpu.version
+
+
+def __getattr__(name: str) -> Any:
+    if name == "sklearn":  # the only part that needs it is imported when it is used
+        return import_module("gradstep.sklearn")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     "EMA",

@@ -1,0 +1,347 @@
+"""What the estimators share: reading data, batches, epochs, and when training ends."""
+
+from __future__ import annotations
+
+import math
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+from typing import Any, ClassVar, NamedTuple, TypeAlias, TypeVar
+
+import numpy as np
+from scipy.sparse import issparse
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, check_non_negative, validate_data
+
+from gradstep.hyperparameters import check_flag
+from gradstep.optimizer import Optimizer
+from gradstep.schedules import AMOUNT, COUNT, Kind
+from gradstep.sklearn.network import Floats, Network, forward
+from gradstep.solve.minimize import RULES, minimize
+
+WHOLE_BATCH = "l-bfgs"  # the one name that is no rule
+
+Self = TypeVar("Self", bound="Trained")
+Making: TypeAlias = str | Callable[..., Optimizer]
+
+
+class Data(NamedTuple):
+    """Samples, targets in columns, and weights or None."""
+
+    X: Any
+    y: Any
+    weight: Any
+
+    def total(self) -> float:
+        """Return the sum of the weights."""
+        return float(len(self.y)) if self.weight is None else float(self.weight.sum())
+
+
+def _optimizer(name: str, value: Any) -> Any:
+    names = [*RULES, WHOLE_BATCH]
+    words = f"{name}: expected one of {', '.join(map(repr, names))}, or a callable params -> Optimizer, got {value!r}"
+    if not isinstance(value, str) and not callable(value):
+        raise TypeError(words)
+    if isinstance(value, str) and value not in names:
+        raise ValueError(words)
+    return value
+
+
+def _batch_size(name: str, value: Any) -> Any:
+    if isinstance(value, str):
+        if value != "auto":
+            raise ValueError(f"{name}: expected 'auto' or a whole number of at least 1, got {value!r}")
+        return value
+    return COUNT(name, value)
+
+
+def _batches(data: Data, size: int, rng: np.random.RandomState | None, order: Any) -> Iterator[Data]:
+    """Give the batches of one epoch; those that are shuffled lie in buffers that the next batch overwrites.
+
+    `order`, the rows, is shuffled in place, and so a shuffle of the order of the epoch before.
+    """
+    if rng is None:
+        for i in range(0, len(order), size):
+            yield Data(*(None if a is None else a[i : i + size] for a in data))
+        return
+    rng.shuffle(order)
+    buffers = [None if a is None or issparse(a) else np.empty((size, *a.shape[1:]), a.dtype) for a in data]
+    for i in range(0, len(order), size):
+        rows = order[i : i + size]
+        yield Data(*(_gather(a, rows, out) for a, out in zip(data, buffers, strict=True)))
+
+
+def _gather(array: Any, rows: Any, out: Any) -> Any:
+    if out is None:
+        return None if array is None else array[rows]
+    return np.take(array, rows, axis=0, out=out[: len(rows)], mode="clip")  # "raise" would copy once more
+
+
+class _Patience:
+    """Counts in a row the epochs whose merit, a score or minus a loss, is not above the best one by `tol`."""
+
+    def __init__(self, tol: float, epochs: float) -> None:
+        self.best, self.stale, self._tol, self._epochs = -math.inf, 0, tol, epochs
+
+    def better(self, merit: float) -> bool:
+        """Take note of a merit, and return whether it is the best."""
+        self.stale = 0 if merit >= self.best + self._tol else self.stale + 1  # NaN is stale
+        best = merit > self.best
+        self.best = merit if best else self.best
+        return best
+
+    @property
+    def over(self) -> bool:
+        """Whether it is time to stop."""
+        return self.stale > self._epochs
+
+
+class Trained(BaseEstimator):
+    """Base of the estimators: a network, trained by an optimizer of this package."""
+
+    _optimizer_name: ClassVar = "optimizer"
+    _kinds: ClassVar[dict[str, Kind]] = {
+        "batch_size": _batch_size,
+        "max_iter": COUNT,
+        "shuffle": check_flag,
+        "tol": AMOUNT,
+        "warm_start": check_flag,
+        "n_iter_no_change": lambda name, value: value if value == math.inf else COUNT(name, value),
+    }
+
+    def _widths(self, features: int, outputs: int) -> list[int]:
+        raise NotImplementedError
+
+    def _start(self, network: Network, rng: np.random.RandomState) -> None:
+        """Set the weights, zeros until then, that training begins with."""
+
+    def _weights(self) -> tuple[Sequence[Floats], Sequence[Floats]]:
+        """Return the coefficients and intercepts of each layer."""
+        raise NotImplementedError
+
+    def _publish(self, network: Network) -> None:
+        """Set the attributes that hold them."""
+        raise NotImplementedError
+
+    def _decay(self, batch: float, total: float) -> float:
+        r"""Return :math:`\lambda` of a batch from the sums of weights, its own and that of all data."""
+        raise NotImplementedError
+
+    def _read(self, X: Any, y: Any, first: bool, dtype: Any, classes: Any) -> tuple[Any, Floats]:
+        """Return the samples, and their targets in columns."""
+        raise NotImplementedError
+
+    def _output(self) -> str:
+        raise NotImplementedError
+
+    def _merit(self, raw: Floats, y: Floats, weight: Floats | None) -> float:
+        """Return the score of raw outputs against targets."""
+        raise NotImplementedError
+
+    def _weigh(self, y: Any, weight: Floats | None, incremental: bool) -> Floats | None:
+        return weight
+
+    def _split(self, data: Data, rng: np.random.RandomState, incremental: bool) -> tuple[Data, Data | None]:
+        """Return what to train on, and what to score after each epoch."""
+        return data, None
+
+    def fit(self: Self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Fit the model to data.
+
+        Parameters
+        ----------
+        X : array_like or sparse matrix of shape (n_samples, n_features)
+            Samples: float32 stays float32, anything else becomes float64.
+        y : array_like of shape (n_samples,) or (n_samples, n_outputs)
+            Targets.
+        sample_weight : array_like of shape (n_samples,), optional
+            Weight of each sample; one of 2 counts as two samples.
+
+        Returns
+        -------
+        self
+            The fitted estimator.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a parameter or the data are wrong, or the weights did not stay finite.
+        """
+        return self._fit(X, y, sample_weight)
+
+    def _fit(self: Self, X: Any, y: Any, sample_weight: Any, *, incremental: bool = False, classes: Any = None) -> Self:
+        given = self._check_parameters()
+        first = not hasattr(self, "n_iter_") or not (self.warm_start or incremental)
+        dtype = [np.float64, np.float32] if first else self._weights()[0][0].dtype
+        X, targets = self._read(X, y, first, dtype, classes)
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X, dtype=X.dtype)
+            check_non_negative(sample_weight, "sample_weight")
+        data = Data(X, targets, self._weigh(targets, sample_weight, incremental))
+        if not data.total() > 0:
+            raise ValueError(f"sample_weight: expected a sum above 0, got {data.total()!r}")
+        rng = check_random_state(self.random_state)
+        network = self._network(data, first, rng)
+        if first:
+            self.t_ = 0
+            self.loss_curve_: list[float] = []
+            self.validation_scores_: list[float] | None = None
+            self.best_validation_score_: float | None = None
+            self._memory: tuple[Any, ...] | None = None
+        with np.errstate(over="ignore", invalid="ignore"):  # told by the error below
+            if given == WHOLE_BATCH:
+                epochs = self._minimize(network, data)
+            else:
+                epochs = self._train(network, data, rng, incremental)
+        if not np.isfinite(network.vector).all():
+            raise ValueError("X: the weights did not stay finite; scale X, lower lr or set clip_norm")
+        self.n_iter_: Any = epochs
+        self.loss_ = self.loss_curve_[-1] if self.loss_curve_ else math.nan
+        self.best_loss_ = min(self.loss_curve_, default=None) if self.validation_scores_ is None else None
+        self._publish(network)
+        return self
+
+    def _check_parameters(self) -> Any:
+        for name, kind in self._kinds.items():
+            kind(name, getattr(self, name))
+        return _optimizer(self._optimizer_name, getattr(self, self._optimizer_name))
+
+    def _network(self, data: Data, first: bool, rng: np.random.RandomState) -> Network:
+        widths = self._widths(data.X.shape[1], data.y.shape[1])
+        network = Network(
+            widths,
+            getattr(self, "activation", "identity"),
+            self._output(),
+            data.X.dtype,
+            getattr(self, "fit_intercept", True),
+        )
+        if first:
+            self._start(network, rng)
+            return network
+        for mine, known in zip((network.coefs, network.intercepts), self._weights(), strict=True):
+            if [a.shape for a in mine] != [a.shape for a in known]:
+                coefs, intercepts = self._weights()
+                before = [*map(len, coefs), len(intercepts[-1])]
+                name = "hidden_layer_sizes" if widths[1:-1] != before[1:-1] else "y"
+                raise ValueError(f"{name}: expected layers of {before}, as fitted before, got {widths}")
+            for a, b in zip(mine, known, strict=True):
+                a[...] = b
+        return network
+
+    def _minimize(self, network: Network, data: Data) -> int:
+        total = data.total()
+        decay = self._decay(total, total)
+
+        def loss_and_gradient(vector: Floats) -> tuple[float, Floats]:
+            network.vector[...] = vector
+            return network.loss_and_grads(*data, total, decay), network.gradient
+
+        options = {
+            "maxiter": self.max_iter,
+            "gtol": self.tol,
+            "ftol": 64 * sys.float_info.epsilon,
+            "maxfun": sys.maxsize,
+            "maxls": 50,
+            "history": True,
+            "disp": bool(self.verbose),
+        }
+        found = minimize(loss_and_gradient, network.vector, jac=True, options=options)
+        network.vector[...] = found.x
+        if not found.success:
+            warnings.warn(f"{WHOLE_BATCH}: {found.message}", ConvergenceWarning, stacklevel=4)
+        self.loss_curve_ += found.history["fun"].tolist()
+        self.t_ += len(data.y) * found.nit
+        return int(found.nit)
+
+    def _train(self, network: Network, data: Data, rng: np.random.RandomState, incremental: bool) -> int:
+        data, held = self._split(data, rng, incremental)
+        optimizer, lr = self._make_optimizer(network, incremental)
+        patience = _Patience(self.tol, self.n_iter_no_change)
+        order, best, epoch = np.arange(len(data.y)), None, 0
+        try:
+            while epoch < (1 if incremental else self.max_iter) and not patience.over:
+                epoch += 1
+                loss = self._epoch(network, optimizer, data, rng, order)
+                score = None if held is None else self._validate(network, held)
+                self._note(epoch, len(order), loss, score)
+                if hasattr(lr, "report"):
+                    lr.report(loss)
+                if patience.better(-loss if score is None else score) and held is not None:
+                    best = network.vector.copy()
+            if not (incremental or patience.over):
+                words = f"max_iter={self.max_iter} epochs were made, and training has not converged"
+                warnings.warn(words, ConvergenceWarning, stacklevel=4)
+        except KeyboardInterrupt:
+            warnings.warn(f"training was interrupted in epoch {epoch}", stacklevel=4)
+        if best is not None:
+            network.vector[...] = best
+        self.best_validation_score_ = None if held is None else patience.best
+        self._memory = (self.lr, lr, optimizer.state_dict())
+        return epoch
+
+    def _epoch(
+        self, network: Network, optimizer: Optimizer, data: Data, rng: np.random.RandomState, order: Any
+    ) -> float:
+        """Train on each batch once, and return the mean of the losses."""
+        size = min(200 if self.batch_size == "auto" else self.batch_size, len(order))
+        total = data.total()
+        clip = {} if self.clip_norm is None else {"clip_norm": self.clip_norm}
+        loss = 0.0
+        for batch in _batches(data, size, rng if self.shuffle else None, order):
+            share = batch.total()
+            if share:
+                loss += share * network.loss_and_grads(*batch, share, self._decay(share, total))
+                optimizer.step(network.param_grads, **clip)
+        return loss / total
+
+    def _validate(self, network: Network, held: Data) -> float:
+        score = self._merit(self._run(held.X, network.coefs, network.intercepts), held.y, held.weight)
+        self.validation_scores_ = [*(self.validation_scores_ or []), score]
+        return score
+
+    def _note(self, epoch: int, samples: int, loss: float, score: float | None) -> None:
+        self.loss_curve_.append(loss)
+        self.t_ += samples
+        if self.verbose:
+            print(f"epoch {epoch}: loss {loss:.8f}" + ("" if score is None else f", score {score:.6f}"))
+
+    def _make_optimizer(self, network: Network, incremental: bool) -> tuple[Optimizer, Any]:
+        """Return the optimizer, which goes on from where `partial_fit` left it, and its own copy of `lr`."""
+        given = getattr(self, self._optimizer_name)
+        make: Callable[..., Any] = RULES[given] if isinstance(given, str) else given
+        before, lr, state = self._memory if incremental and self._memory else (None, None, None)
+        if before is None or before != self.lr:
+            lr = deepcopy(self.lr)  # which may remember what it was told
+        found = make(network.params) if lr is None else make(network.params, lr=lr)
+        if not isinstance(found, Optimizer):
+            name = self._optimizer_name
+            raise TypeError(f"{name}: expected a callable that returns an Optimizer, it returned {found!r}")
+        if state is not None:
+            fresh = found.state_dict()
+            if fresh["rule"] == state["rule"]:
+                found.load_state_dict({**state, "groups": fresh["groups"]})  # hyperparameters as they are now
+        return found, lr
+
+    def _raw(self, X: Any) -> Floats:
+        check_is_fitted(self, "n_iter_")
+        coefs, intercepts = self._weights()
+        X = validate_data(self, X, accept_sparse="csr", dtype=coefs[0].dtype, reset=False)
+        return self._run(X, coefs, intercepts)
+
+    def _run(self, X: Any, coefs: Sequence[Floats], intercepts: Sequence[Floats]) -> Floats:
+        layers = (np.empty((X.shape[0], len(b)), b.dtype) for b in intercepts)
+        return forward(X, coefs, intercepts, getattr(self, "activation", "identity"), layers)
+
+    def _first_order(self) -> bool:
+        given = getattr(self, self._optimizer_name)
+        if given == WHOLE_BATCH:
+            raise AttributeError(f"partial_fit: {self._optimizer_name}={given!r} takes all data at once")
+        return True
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
