@@ -13,9 +13,9 @@ from itertools import pairwise
 from time import perf_counter
 
 import numpy as np
-from _shared import digits, panels, run
 
 import gradstep as gs
+from _shared import digits, panels, run
 from gradstep.mlp import loss_and_accuracy, loss_and_grads
 
 METHODS = {"batch": (None, 1.0, 200), "mini-batch of 32": (32, 0.3, 30), "stochastic": (1, 0.03, 6)}

@@ -12,9 +12,9 @@ Newton's method, for which a quadratic function is solved in one step, and L-BFG
 from itertools import islice
 
 import numpy as np
-from _shared import panels, run
 
 import gradstep as gs
+from _shared import panels, run
 
 START, ETA, BETA, EPS, STEPS = 10.0, 0.1, 0.9, 1e-8, 100
 
@@ -55,8 +55,8 @@ def adagrad(x):
         x = x - ETA * g / (np.sqrt(s) + EPS)
 
 
-def with_gradstep(rule, **hyper):
-    x = np.array([START])
+def with_gradstep(rule, x, **hyper):
+    x = np.array([x])
     opt = rule(x, lr=ETA, **hyper)
     while True:
         yield x[0]
@@ -64,18 +64,23 @@ def with_gradstep(rule, **hyper):
 
 
 METHODS = {
-    "gradient descent": (gradient_descent, with_gradstep(gs.GradientDescent)),
-    "momentum": (momentum, with_gradstep(gs.Momentum, momentum=BETA)),
-    "Nesterov": (nesterov, with_gradstep(gs.NAG, momentum=BETA)),
-    "Adagrad": (adagrad, with_gradstep(gs.Adagrad, eps=EPS)),
+    "gradient descent": (gradient_descent, gs.GradientDescent, {}),
+    "momentum": (momentum, gs.Momentum, {"momentum": BETA}),
+    "Nesterov": (nesterov, gs.NAG, {"momentum": BETA}),
+    "Adagrad": (adagrad, gs.Adagrad, {"eps": EPS}),
 }
+
+
+def course(xs):
+    return np.array(list(islice(xs, STEPS + 1)))
 
 
 def main():
     figure, (left, right) = panels()
-    for name, (by_hand, ours) in METHODS.items():
-        xs, theirs = (np.array(list(islice(course, STEPS + 1))) for course in (by_hand(START), ours))
-        print(f"{name}: x = {xs[-1]:.17g} after {STEPS} steps, same bits: {np.array_equal(xs, theirs)}")
+    for name, (by_hand, rule, hyper) in METHODS.items():
+        xs = course(by_hand(START))
+        same = np.array_equal(xs, course(with_gradstep(rule, START, **hyper)))
+        print(f"{name}: x = {xs[-1]:.17g} after {STEPS} steps, same bits: {same}")
         left.plot(xs, label=name)
         right.plot(np.abs(xs), label=name)
     print(f"10 * 0.8^100: {START * 0.8**STEPS:.17g}")

@@ -9,10 +9,10 @@ their logarithms are learnt.
 
 import autograd.numpy as anp
 import numpy as np
-from _shared import panels, run
 from autograd import value_and_grad
 
 import gradstep as gs
+from _shared import panels, run
 
 G, DT, STEPS, FILMS, NOISE = 9.81, 0.05, 60, 64, 0.05
 LENGTH, DAMPING = 1.3, 0.4

@@ -8,9 +8,9 @@ learns the curvature from the gradients it has seen; Newton knows it, and a quad
 """
 
 import numpy as np
-from _shared import panels, run
 
 import gradstep as gs
+from _shared import panels, run
 
 DEGREE, RIDGE, LIMIT = 7, 1e-6, 20_000
 
@@ -31,7 +31,10 @@ def main():
     r = (np.sqrt(most) - np.sqrt(least)) / (np.sqrt(most) + np.sqrt(least))
     methods = {
         "gd": {"lr": 2 / (most + least)},
-        "momentum": {"lr": 4 / (np.sqrt(most) + np.sqrt(least)) ** 2, "momentum": r**2},  # Polyak's, best for quadratics
+        "momentum": {
+            "lr": 4 / (np.sqrt(most) + np.sqrt(least)) ** 2,
+            "momentum": r**2,
+        },  # Polyak's, best for quadratics
         "l-bfgs": {"ftol": 0.0},
         "newton": {},
     }
@@ -52,7 +55,7 @@ def main():
     for name, one in found.items():
         right.plot(t, X @ one.x, label=name)
     right.set(xlabel="t", title=f"the fits, condition number {most / least:.1g}")
-    right.legend()
+    right.legend(loc="lower left")
     return figure
 
 

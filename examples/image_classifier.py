@@ -10,9 +10,9 @@ neighbours stay comparable when they are moved.
 """
 
 import numpy as np
-from _shared import digits, panels, run
 
 import gradstep as gs
+from _shared import digits, panels, run
 from gradstep.mlp import init, loss_and_accuracy, loss_and_grads
 
 TRAIN, EPOCHS, SEEDS = 200, 200, 3

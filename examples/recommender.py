@@ -10,9 +10,9 @@ close to :math:`\sigma`, which no prediction can beat, not how people rate.
 """
 
 import numpy as np
-from _shared import panels, run
 
 import gradstep as gs
+from _shared import panels, run
 
 USERS, ITEMS, RANK, RATINGS, SIGMA = 1000, 500, 4, 60_000, 0.5
 

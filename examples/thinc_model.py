@@ -7,10 +7,10 @@ arrays, and after that a training step is one call.
 """
 
 import numpy as np
-from _shared import digits, panels, run
 from thinc.api import Relu, Softmax, chain, fix_random_seed
 
 import gradstep as gs
+from _shared import digits, panels, run
 
 
 def arrays_of(model, get):

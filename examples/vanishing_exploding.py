@@ -3,20 +3,20 @@ r"""Vanishing and exploding gradients in a network of 30 layers: seen, and mende
 What reaches layer l from above is a product over layers, :math:`\delta_l = (W_{l+1}^T \delta_{l+1}) \odot
 \varphi'(z_l)`, and the gradients are :math:`\partial J / \partial b_l = \delta_l` and :math:`\partial J / \partial
 W_l = \delta_l x_l^T`. With weights of standard deviation :math:`a / \sqrt{n}` and rectified units each factor
-multiplies the norm by about :math:`a / \sqrt 2`: from layer 30 to layer 1 it vanishes for a = 0.8, explodes for a = 1.8,
-and stays for He's :math:`a = \sqrt 2`. ``step(health=True)`` tells the norm for each array and step.
+multiplies the norm by about :math:`a / \sqrt 2`: from layer 30 to layer 1 it vanishes for a = 0.8, explodes for
+a = 1.8, and stays for He's :math:`a = \sqrt 2`. ``step(health=True)`` tells the norm for each array and step.
 
-What explodes is made bearable by clipping, :math:`g \leftarrow g \min(1, c / \lVert g \rVert)`; what vanishes needs
-the other scale of weights. In float16, gradients that small are zeros, unless the loss is multiplied by a factor, as a
-`LossScaler` does, and the gradients are divided by it in float32.
+Clipping, :math:`g \leftarrow g \min(1, c / \lVert g \rVert)`, keeps what explodes finite, and its loss comes down; He's
+weights let the network learn. In float16, gradients that have vanished are zeros, unless the loss is multiplied by a
+factor, as a `LossScaler` does, and the gradients are divided by it in float32.
 """
 
 from itertools import islice
 
 import numpy as np
-from _shared import digits, panels, run
 
 import gradstep as gs
+from _shared import digits, panels, run
 from gradstep.mlp import loss_and_accuracy, loss_and_grads
 
 LAYERS, WIDTH, STEPS, TOO_SMALL = 30, 64, 300, 0.8
@@ -40,15 +40,16 @@ def gradients(params, X, y):
 
 
 def train(gain, X, y, **clipping):
-    """Return what was seen in each step, and loss and accuracy in the end."""
+    """Return what was seen in each step, the loss before and after, and the accuracy."""
     params = init(gain)
     opt, seen = gs.Momentum(params, lr=0.01), []
+    before, _ = loss_and_accuracy(list(params.values()), X, y)
     with np.errstate(over="ignore", invalid="ignore"):
         for batch in islice(gs.data.minibatches(X, y, batch_size=64, epochs=None, seed=0), STEPS):
             _, grads = gradients(params, *batch)
             opt.step(grads, health=True, **clipping)
             seen.append(opt.health)
-        return seen, *loss_and_accuracy(list(params.values()), X, y)
+        return seen, before, *loss_and_accuracy(list(params.values()), X, y)
 
 
 def share_of_zeros(scale, X, y):
@@ -73,9 +74,10 @@ def main():
     }
     figure, axes = panels(len(runs), rows=2, sharex=True, sharey="row")
     for pair, (name, (gain, clipping)) in zip(axes.T, runs.items(), strict=True):
-        seen, loss, accuracy = train(gain, X, y, **clipping)
+        seen, before, after, accuracy = train(gain, X, y, **clipping)
         first, last = (seen[0][layer].norm for layer in ("b1", "b30"))
-        print(f"{name}: gradient times {first / last:.1e} from layer 30 to 1; trained: loss {loss:.3g}, {accuracy:.1%}")
+        print(f"{name}: gradient times {first / last:.1e} from layer 30 to 1", end="; ")
+        print(f"loss {before:.3g}, trained {after:.3g}, accuracy {accuracy:.1%}")
         pair[0].set_title(name)
         shown = [gs.Health(row for row in health if row.name in SHOWN) for health in seen]
         gs.plot.health(shown, axes=pair)
