@@ -10,6 +10,7 @@ from collections import Counter
 import ml_dtypes
 import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
 
 import gradstep as gs
 import reference_data as reference
@@ -548,6 +549,7 @@ def test_rows_of_any_shape_are_standardised(rng):
         (TypeError, "at least one array", lambda: minibatches()),
         (ValueError, r"arrays\[1\]: expected 3 rows", lambda: minibatches(np.ones(3), np.ones(4))),
         (ValueError, r"arrays\[0\]: .*0-d", lambda: minibatches(np.ones(()))),
+        (TypeError, "got csr_matrix", lambda: minibatches(csr_matrix(np.eye(3)))),
         (TypeError, "masked", lambda: minibatches(np.ma.masked_array([1, 2], [0, 1]))),
         (ValueError, "batch_size", lambda: minibatches(np.ones(3), batch_size=0)),
         (TypeError, "batch_size", lambda: minibatches(np.ones(3), batch_size=1.5)),

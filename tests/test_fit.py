@@ -64,7 +64,11 @@ class TestLoop:
         assert history.epoch_end == [9, 18, 27]
         assert history.epoch_loss == [sum(losses[i : i + 9]) / 9 for i in (0, 9, 18)]
         assert np.isnan(history.validation).all()
-        assert (result.success, result.converged, result.message) == (True, False, "All 3 epochs are done")
+        assert (result.success, result.converged, result.message) == (
+            True,
+            False,
+            "The data were gone through, epochs=3",
+        )
         assert (result.epochs, result.steps, result.optimizer.steps) == (3, 27, 27)
         assert result.params is params
 
@@ -594,7 +598,7 @@ class TestErrors:
     def test_epochs_of_minibatches(self):
         _, (X, y), _ = linear()
         data = minibatches(X, y, batch_size=5, epochs=3, seed=0)
-        self.refused(ValueError, "epochs: expected 3, as data has, or None, got 2", None, None, data, epochs=2)
+        self.refused(ValueError, "epochs: expected None, for data is 3 epochs long, got 2", None, None, data, epochs=2)
 
     def test_params_and_optimizer(self):
         params, (X, y), fun = linear()
@@ -708,3 +712,19 @@ class TestPlot:
             gs.plot.history({"a": 3})
         with pytest.raises(TypeError, match=r"result: expected what gradstep\.fit returned, got int"):
             gs.plot.history(3)
+
+
+def test_gradients_are_zeroed_and_health_is_seen():
+    w, grad, seen = np.array([4.0]), np.empty(1), []
+
+    def loss_and_grads(w):
+        grad[...] = 2 * w
+        return float(w[0] ** 2), grad
+
+    watch = [lambda step: seen.append([row.max_abs for row in step.optimizer.health])]
+    gs.fit(loss_and_grads, w, [()], gs.SGD(w, lr=0.25), epochs=2, zero_grads=True, health=True, callbacks=watch)
+    assert seen == [[8.0], [4.0]]
+    assert not grad.any()
+    for name in ("zero_grads", "health"):
+        with pytest.raises(TypeError, match=name):
+            gs.fit(loss_and_grads, w, [()], "sgd", epochs=1, **{name: 1})

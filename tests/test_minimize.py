@@ -774,6 +774,7 @@ def test_convergence_is_drawn():
     }
     ax = gs.plot.convergence(found, ax=Figure().subplots())
     assert len(ax.lines) == 4
+    assert all(np.isfinite(line.get_ydata()).all() for line in ax.lines)  # the lowest value too
     assert ax.get_yscale() == "log"
     assert any("l-bfgs" in text.get_text() for text in ax.get_legend().get_texts())
     with pytest.raises(ValueError, match=r"result: expected one of minimize with options=\{\"history\": True\}"):

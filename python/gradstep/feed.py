@@ -90,7 +90,7 @@ def feed_of(data: Any, epochs: int | None) -> Passes | Positioned:
     """Check a user's data, and the number of epochs where it does not bring its own."""
     if isinstance(data, Minibatches):
         if None not in (epochs, data.epochs) and check_whole("epochs", epochs, 1) != data.epochs:
-            raise ValueError(f"epochs: expected {data.epochs}, as data has, or None, got {epochs!r}")
+            raise ValueError(f"epochs: expected None, for data is {data.epochs} epochs long, got {epochs!r}")
         return Positioned(data, epochs if data.epochs is None else data.epochs)
     if is_array(data) or isinstance(data, (str, bytes, Mapping)) or not isinstance(data, Iterable):
         raise TypeError(f"data: expected gradstep.data.minibatches(...) or a list of batches, got {kind_of(data)}")

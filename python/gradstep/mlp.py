@@ -112,5 +112,6 @@ def _backward(params: list[Floats], inputs: list[Floats], delta: Floats) -> list
     grads: list[Floats] = []
     for weights, x in zip(params[-2::-2], reversed(inputs), strict=True):
         grads = [x.T @ delta, delta.sum(axis=0), *grads]
-        delta = (delta @ weights.T) * (x > 0)
+        if x is not inputs[0]:
+            delta = (delta @ weights.T) * (x > 0)
     return grads

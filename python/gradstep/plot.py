@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -56,10 +57,11 @@ def convergence(result: Any, ax: Axes | None = None) -> Axes:
     if not courses:
         raise ValueError("result: expected at least one, got none")
     ax = _new_axes() if ax is None else ax
-    lowest = min((f for course in courses.values() for f in course["fun"] if math.isfinite(f)), default=0.0)
+    values = [f for course in courses.values() for f in course["fun"] if math.isfinite(f)] or [0.0]
+    lowest, rounding = min(values), sys.float_info.epsilon * max(map(abs, values))
     for name, course in courses.items():
         prefix = f"{name}: " if name else ""
-        above = [f - lowest if f > lowest else math.nan for f in course["fun"]]
+        above = [max(f - lowest, rounding) if math.isfinite(f) else math.nan for f in course["fun"]]
         (line,) = ax.plot(above, label=f"{prefix}fun above the lowest")
         ax.plot(course["grad"], "--", color=line.get_color(), label=f"{prefix}greatest component of the gradient")
     ax.set_yscale("log")

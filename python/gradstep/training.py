@@ -93,7 +93,7 @@ class FitResult:
     >>> w = np.array([4.0])
     >>> result = gs.fit(lambda w: (w[0] ** 2, 2 * w), w, [()], gs.SGD(w, lr=0.25), epochs=3)
     >>> result
-    FitResult(success=True, converged=False, message='All 3 epochs are done', best_epoch=2)
+    FitResult(success=True, converged=False, message='The data were gone through, epochs=3', best_epoch=2)
     >>> result.epochs, result.steps
     (3, 3)
     """
@@ -127,7 +127,9 @@ def fit(
     clip_norm: float | None = None,
     clip_value: float | None = None,
     nonfinite: str = PROPAGATE,
+    zero_grads: bool = False,
     average: EMA | None = None,
+    health: bool = False,
     scaler: LossScaler | None = None,
     validate: Callable[[Container], Any] | None = None,
     tol: float = 0.0,
@@ -158,13 +160,14 @@ def fit(
         One made with `params`; or such as ``gs.AdamW`` or ``"adamw"``, to be made with its defaults.
     epochs : int, optional
         Passes over `data`, where that does not bring its own.
-    clip_norm, clip_value, nonfinite, average : optional
-        As for ``optimizer.step``.
+    clip_norm, clip_value, nonfinite, zero_grads, average, health : optional
+        As for ``optimizer.step``; callbacks find ``step.optimizer.health``.
     scaler : LossScaler, optional
         ``loss_and_grads(params, *batch, scale=...)`` then returns the loss as it is, and the gradients of the loss
         multiplied by `scale`. Steps whose gradients overflow are skipped.
     validate : callable, optional
-        ``validate(params)`` returns the value to monitor, such as the loss on held-out data.
+        ``validate(params)`` returns the value to monitor, such as the loss on held-out data; of the averages within
+        ``average.swapped()``.
     tol : float, default 0.0
         A value is better only if it is lower than the best by more than that.
     patience : int, optional
@@ -241,6 +244,8 @@ def fit(
         raise ValueError(f'optimizer: expected schedules with mode="min", for smaller is better here, got {upwards[0]}')
     norm = math.inf if clip_norm is None and gtol is not None else clip_norm
     options: dict[str, Any] = {"clip_norm": norm, "clip_value": clip_value, "average": average}
+    for name, flag in (("zero_grads", zero_grads), ("health", health)):
+        options[name] = check_flag(name, flag) or None
     if scaler is None and nonfinite != PROPAGATE:
         options["nonfinite"] = nonfinite
     loop = _Loop(
@@ -326,7 +331,7 @@ class _Loop:
         if self.patience is not None and len(history.epoch_loss) - 1 - self.best.epoch >= self.patience:
             return True, True, f"Converged: no better in {self.patience} epochs than in epoch {self.best.epoch}"
         if not self.snapshot.feed.left:
-            return True, False, f"All {self.snapshot.feed.epochs} epochs are done"
+            return True, False, f"The data were gone through, epochs={self.snapshot.feed.epochs}"
         return (True, False, "A callback ended it") if stopped else None
 
     def step(self) -> FitStep:

@@ -21,7 +21,10 @@ def plain(x: Any, label: str) -> Array:
         return device.ready(x)
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"{label}: expected a plain array, got a masked one")
-    return np.asarray(x)
+    array = np.asarray(x)
+    if array.ndim == 0 and array.dtype.hasobject:
+        raise TypeError(f"{label}: expected an array of rows, got {type(x).__name__}")  # sparse matrices are none
+    return array
 
 
 def float_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
