@@ -75,11 +75,12 @@ class Rows {
     without_gil([&] { gather_rows(gather, batch, device_, stream_at(stream)); });
   }
 
-  // Count, mean and sum of squares of each column.
-  py::array_t<double> moments(std::uintptr_t stream) const {
+  // Count, mean and sum of squares of each column, less a number near it.
+  py::array_t<double> moments(const py::object& near, std::uintptr_t stream) const {
+    const auto* const base = data_of<const double>(near);
     py::array_t<double> found({gather_.source.columns, std::int64_t(3)});
     auto* const to = reinterpret_cast<Moments*>(found.mutable_data());
-    without_gil([&] { column_moments(gather_.source, n_, to, device_, stream_at(stream)); });
+    without_gil([&] { column_moments(gather_.source, n_, base, to, device_, stream_at(stream)); });
     return found;
   }
 
@@ -113,7 +114,7 @@ inline void bind_rows(py::module_& m) {
            py::arg("noise"), py::arg("fill"))
       .def("gather", &Rows::gather, py::arg("seed"), py::arg("epoch"), py::arg("position"), py::arg("count"),
            py::arg("indices"), py::arg("out"), py::arg("stream"))
-      .def("moments", &Rows::moments, py::arg("stream"));
+      .def("moments", &Rows::moments, py::arg("near"), py::arg("stream"));
   m.def("select", &select, py::arg("order"), py::arg("n"), py::arg("seed"), py::arg("epoch"),
         py::arg("position"), py::arg("count"), py::arg("indices"), py::arg("device"), py::arg("stream"));
   m.attr("most_epochs") = py::int_(most_epochs);

@@ -132,7 +132,8 @@ inline constexpr std::int64_t chunk_rows = 64, block_rows = 1024;
 void select_rows(const Selection& selection, std::int64_t position, std::int64_t count, std::int64_t* indices,
                  int device, void* stream);
 void gather_rows(const Gather& gather, const Batch& batch, int device, void* stream);
-// Of the first `n` rows; waits.
-void column_moments(const Source& source, std::int64_t n, Moments* moments, int device, void* stream);
+// Of the first `n` rows, less `near` of each column; waits.
+void column_moments(const Source& source, std::int64_t n, const double* near, Moments* moments, int device,
+                    void* stream);
 
 }  // namespace gradstep

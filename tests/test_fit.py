@@ -1,6 +1,7 @@
 """The training loop: what it does at each step, when it ends, and that it goes on to the same bits after a kill."""
 
 import itertools
+import math
 import os
 import signal
 import subprocess
@@ -230,8 +231,8 @@ class TestEnds:
             values[6] = 3.5
             course = iter(values)
         result = gs.fit(fun, w, [()], gs.SGD(w, lr=1.0), restore_best=True, **common)
-        assert (result.epochs, result.best_epoch, result.converged) == (7, 3, True)
-        assert "3 epochs" in result.message
+        assert (result.epochs, result.best_epoch, result.converged) == (7, 3, not validated)  # NaN ends it too
+        assert ("NaN after epoch 6" if validated else "3 epochs") in result.message
         assert w[0] == 4.0  # as after epoch 3
         monitored = result.history.validation if validated else result.history.epoch_loss
         assert np.allclose(monitored, values[:7], equal_nan=True)
@@ -728,3 +729,10 @@ def test_gradients_are_zeroed_and_health_is_seen():
     for name in ("zero_grads", "health"):
         with pytest.raises(TypeError, match=name):
             gs.fit(loss_and_grads, w, [()], "sgd", epochs=1, **{name: 1})
+
+
+def test_validation_that_is_nan_ends_it():
+    w = np.ones(2)
+    result = gs.fit(lambda w: (w @ w, 2 * w), w, [()], "gd", epochs=5, validate=lambda w: math.nan, patience=2)
+    assert (result.success, result.converged, result.epochs) == (False, False, 1)
+    assert result.message == "validate returned NaN after epoch 0"

@@ -16,7 +16,13 @@ pytest.importorskip("sklearn", reason="scikit-learn is not installed", minversio
 from scipy import sparse
 from sklearn import linear_model, neural_network
 from sklearn.base import clone
-from sklearn.datasets import load_iris, make_classification, make_multilabel_classification, make_regression
+from sklearn.datasets import (
+    load_digits,
+    load_iris,
+    make_classification,
+    make_multilabel_classification,
+    make_regression,
+)
 from sklearn.exceptions import ConvergenceWarning, DataConversionWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -415,3 +421,23 @@ except ImportError as error:
     assert "pip install 'gradstep[sklearn]'" in run(code).stdout
     with pytest.raises(AttributeError, match="no attribute 'skleran'"):
         gs.skleran  # noqa: B018
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_plateaus_are_told_the_loss(nested):
+    X, y = load_digits(return_X_y=True)
+    made = []
+
+    def make(params, lr):
+        made.append(gs.SGD(params, lr=lr))
+        return made[-1]
+
+    plateau = gs.schedules.ReduceOnPlateau(0.5, patience=0, threshold=0.9)
+    lr = gs.schedules.warmup(plateau, steps=5) if nested else plateau
+    model = gs.sklearn.MLPClassifier((8,), optimizer=make, lr=lr, max_iter=4, random_state=0)
+    with pytest.warns(ConvergenceWarning):
+        model.fit(X / 16, y)
+    assert made[0].lr < 0.5
+    model.set_params(lr=gs.schedules.ReduceOnPlateau(0.5, mode="max"))
+    with pytest.raises(ValueError, match='mode="min"'):
+        model.fit(X / 16, y)

@@ -30,7 +30,7 @@ void gather_rows(const Gather& gather, const Batch& batch, int, void*) {
              [&](std::int64_t first, std::int64_t last) { rows(gather, batch, first, last); });
 }
 
-void column_moments(const Source& source, std::int64_t n, Moments* moments, int, void*) {
+void column_moments(const Source& source, std::int64_t n, const double* near, Moments* moments, int, void*) {
   constexpr std::int64_t span = 1024;  // columns
   const std::int64_t blocks = std::max<std::int64_t>(1, pieces(n, block_rows)),
                      spans = pieces(source.columns, span);
@@ -43,7 +43,7 @@ void column_moments(const Source& source, std::int64_t n, Moments* moments, int,
       const std::int64_t block = unit / spans, first = unit % spans * span;
       Moments* const to = block ? found.data() + (block - 1) * source.columns : moments;
       of_block(source, block * block_rows, std::min(n, (block + 1) * block_rows), first,
-               std::min(source.columns, first + span), to + first);
+               std::min(source.columns, first + span), near, to + first);
     }
   });
   for (std::int64_t i = 0; i < std::int64_t(found.size()); ++i) {

@@ -241,21 +241,23 @@ void widen_rows(const Source& source, int64_t row, int64_t rows, int64_t first, 
   }
 }
 
-// Joins what is in a tile to the moments of its columns.
-void join_tile(const Tile& tile, int64_t rows, int64_t n, Moments* moments) {
+// Joins what is in a tile, less `near` of each column, to the moments of its columns.
+void join_tile(const Tile& tile, int64_t rows, int64_t n, const double* near, Moments* moments) {
   double sum[tile_columns] = {}, count[tile_columns] = {}, mean[tile_columns], squares[tile_columns] = {};
+  double base[tile_columns] = {};
+  for (int64_t c = 0; c < n; ++c) base[c] = near[c];
   for (int64_t r = 0; r < rows; ++r)
 #pragma omp simd
     for (int64_t c = 0; c < tile_columns; ++c) {
       const double x = tile[r][c];
-      sum[c] += x == x ? x : 0, count[c] += x == x ? 1. : 0.;
+      sum[c] += x == x ? x - base[c] : 0, count[c] += x == x ? 1. : 0.;
     }
 #pragma omp simd
   for (int64_t c = 0; c < tile_columns; ++c) mean[c] = count[c] == 0 ? 0 : sum[c] / count[c];
   for (int64_t r = 0; r < rows; ++r)
 #pragma omp simd
     for (int64_t c = 0; c < tile_columns; ++c) {
-      const double x = tile[r][c], d = x == x ? x - mean[c] : 0;
+      const double x = tile[r][c], d = x == x ? (x - base[c]) - mean[c] : 0;
       squares[c] += d * d;
     }
   for (int64_t c = 0; c < n; ++c) moments[c] = joined(moments[c], {count[c], mean[c], squares[c]});
@@ -263,7 +265,7 @@ void join_tile(const Tile& tile, int64_t rows, int64_t n, Moments* moments) {
 
 // Columns [first, last) of rows [row, end), at most a block of them.
 void block_moments(const Source& source, int64_t row, int64_t end, int64_t first, int64_t last,
-                   Moments* moments) {
+                   const double* near, Moments* moments) {
   alignas(64) Tile tile = {};
   for (int64_t c = first; c < last; ++c) moments[c - first] = {0, 0, 0};
   for (; row < end; row += chunk_rows) {
@@ -271,7 +273,7 @@ void block_moments(const Source& source, int64_t row, int64_t end, int64_t first
     for (int64_t c = first; c < last; c += tile_columns) {
       const int64_t n = least(tile_columns, last - c);
       widen_rows(source, row, rows, c, n, tile);
-      join_tile(tile, rows, n, moments + (c - first));
+      join_tile(tile, rows, n, near + c, moments + (c - first));
     }
   }
 }

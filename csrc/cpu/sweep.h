@@ -28,7 +28,7 @@ using GatherRows = void (*)(const Gather& gather, const Batch& batch, std::int64
 
 // Of columns [first, last) of rows [row, end), of which there are `block_rows` at most.
 using BlockMoments = void (*)(const Source& source, std::int64_t row, std::int64_t end, std::int64_t first,
-                              std::int64_t last, Moments* moments);
+                              std::int64_t last, const double* near, Moments* moments);
 
 struct InstructionSet {
   const char* name;

@@ -123,17 +123,17 @@ __global__ void __launch_bounds__(threads)
 }
 
 // In two passes, as a chunk is in cache.
-__device__ Moments chunk_moments(const Source& source, const char* at, std::int64_t rows) {
+__device__ Moments chunk_moments(const Source& source, const char* at, std::int64_t rows, double near) {
   double count = 0, sum = 0, squares = 0;
   ROLLED
   for (std::int64_t r = 0; r < rows; ++r) {
     const double x = as_double(source.number, at + r * source.row);
-    sum += x == x ? x : 0, count += x == x ? 1. : 0.;
+    sum += x == x ? x - near : 0, count += x == x ? 1. : 0.;
   }
   const double mean = count == 0 ? 0 : sum / count;
   ROLLED
   for (std::int64_t r = 0; r < rows; ++r) {
-    const double x = as_double(source.number, at + r * source.row), d = x == x ? x - mean : 0;
+    const double x = as_double(source.number, at + r * source.row), d = x == x ? (x - near) - mean : 0;
     squares += d * d;
   }
   return {count, mean, squares};
@@ -141,7 +141,7 @@ __device__ Moments chunk_moments(const Source& source, const char* at, std::int6
 
 __global__ void __launch_bounds__(threads)
     block_moments(const Source __grid_constant__ source, std::int64_t n, std::int64_t blocks,
-                  Moments* found) {
+                  const double* near, Moments* found) {
   const std::int64_t at = std::int64_t(blockIdx.x) * threads + threadIdx.x;
   if (at >= blocks * source.columns) return;
   const std::int64_t first = at / source.columns * block_rows,
@@ -152,7 +152,8 @@ __global__ void __launch_bounds__(threads)
   ROLLED
   for (std::int64_t row = first; row < end; row += chunk_rows) {
     const std::int64_t rows = end - row < chunk_rows ? end - row : chunk_rows;
-    moments = joined(moments, chunk_moments(source, column + row * source.row, rows));
+    moments =
+        joined(moments, chunk_moments(source, column + row * source.row, rows, near[at % source.columns]));
   }
   found[at] = moments;
 }
@@ -187,7 +188,8 @@ void gather_rows(const Gather& g, const Batch& batch, int device, void* stream) 
            columns);
 }
 
-void column_moments(const Source& source, std::int64_t n, Moments* moments, int device, void* on) {
+void column_moments(const Source& source, std::int64_t n, const double* near, Moments* moments, int device,
+                    void* on) {
   const OnDevice there(device);
   const auto stream = static_cast<cudaStream_t>(on);
   const std::int64_t blocks = std::max<std::int64_t>(1, pieces(n, block_rows)), columns = source.columns;
@@ -195,7 +197,7 @@ void column_moments(const Source& source, std::int64_t n, Moments* moments, int 
   Moments* found = nullptr;
   check(cudaMalloc(&found, std::size_t(blocks * columns) * sizeof(Moments)));
   const std::unique_ptr<Moments, cudaError_t (*)(void*)> owner(found, &cudaFree);
-  launch(stream, blocks_of(blocks * columns), threads, block_moments, source, n, blocks, found);
+  launch(stream, blocks_of(blocks * columns), threads, block_moments, source, n, blocks, near, found);
   launch(stream, blocks_of(columns), threads, join_blocks, columns, blocks, found);
   check(cudaMemcpyAsync(moments, found, std::size_t(columns) * sizeof(Moments), cudaMemcpyDeviceToHost,
                         stream));

@@ -17,6 +17,7 @@ NAMED: dict[str, type[Optimizer]] = {
     for cls in vars(rules).values()
     if isinstance(cls, type) and issubclass(cls, Optimizer) and cls is not Optimizer
 }
+NAMED["gd"] = NAMED["gradient_descent"]  # as minimize calls it
 
 
 def rule_class(argument: str, rule: Any) -> type[Optimizer]:

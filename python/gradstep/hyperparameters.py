@@ -14,6 +14,7 @@ Range: TypeAlias = tuple[Callable[[float], bool], str]  # as a test and in words
 
 NON_NEGATIVE: Range = (lambda x: 0 <= x < math.inf, "a finite number of at least 0")
 FRACTION: Range = (lambda x: 0 <= x < 1, "a number from 0 up to, but not, 1")
+PART: Range = (lambda x: 0 < x < 1, "a number between 0 and 1")
 SHARE: Range = (lambda x: 0 <= x <= 1, "a number from 0 to 1")
 LIMIT: Range = (lambda x: x >= 0, "a number of at least 0")
 SCALE: Range = (lambda x: 2.0**-126 <= x <= 2.0**126, "a number from 2**-126 to 2**126")  # its inverse is a float32

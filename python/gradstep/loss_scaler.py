@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradstep.containers import Container
-from gradstep.hyperparameters import SCALE, Range, check_float, check_whole
+from gradstep.hyperparameters import PART, SCALE, Range, check_float, check_whole
 
 if TYPE_CHECKING:
     from gradstep.optimizer import Optimizer
 
 GROWTH: Range = (lambda x: 1 < x < float("inf"), "a finite number above 1")
-BACKOFF: Range = (lambda x: 0 < x < 1, "a number between 0 and 1")
 
 
 class LossScaler:
@@ -67,7 +66,7 @@ class LossScaler:
     ) -> None:
         self._factor = check_float("init_scale", SCALE, init_scale)
         self._growth_factor = check_float("growth_factor", GROWTH, growth_factor)
-        self._backoff_factor = check_float("backoff_factor", BACKOFF, backoff_factor)
+        self._backoff_factor = check_float("backoff_factor", PART, backoff_factor)
         self._growth_interval = check_whole("growth_interval", growth_interval, 1)
         self._good = 0
 

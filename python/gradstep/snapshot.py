@@ -74,8 +74,7 @@ class Snapshot:
     @property
     def plateaus(self) -> list[ReduceOnPlateau]:
         """Every `ReduceOnPlateau` among the optimizer's hyperparameters."""
-        found = _plateaus([list(group.values()) for group in self.optimizer.groups])
-        return list({id(one): one for one in found}.values())
+        return plateaus_of(self.optimizer)
 
     def take(self, of: Callable[[Array], Array] = to_host) -> tuple[dict[str, Any], dict[str, Array]]:
         """Return facts, and arrays by name, each as `of` returns it."""
@@ -165,6 +164,15 @@ def optimizer_on(params: Container, optimizer: Any) -> Optimizer:
     if len(arrays) != len(optimizer._arrays) or not all(map(same_place, arrays, optimizer._arrays)):
         raise ValueError("params: expected the arrays that optimizer was made with, in their order")
     return optimizer
+
+
+def plateaus_of(optimizer: Optimizer) -> list[ReduceOnPlateau]:
+    """Return every `ReduceOnPlateau` among an optimizer's hyperparameters, which has to watch a loss."""
+    found = _plateaus([list(group.values()) for group in optimizer.groups])
+    plateaus = list({id(one): one for one in found}.values())
+    if upwards := [one for one in plateaus if one.mode == "max"]:
+        raise ValueError(f'optimizer: expected schedules with mode="min", for smaller is better here, got {upwards[0]}')
+    return plateaus
 
 
 def _plateaus(value: Any) -> Iterator[ReduceOnPlateau]:

@@ -16,7 +16,7 @@ from gradstep.hyperparameters import LIMIT, NON_NEGATIVE, check_choice, check_fl
 from gradstep.loss_scaler import LossScaler
 from gradstep.optimizer import PROPAGATE, Optimizer
 from gradstep.progress import bar
-from gradstep.snapshot import History, Snapshot, optimizer_on
+from gradstep.snapshot import History, Snapshot, optimizer_on, plateaus_of
 from gradstep.solve.objective import pair, plain
 from gradstep.states import restore_all, to_host
 
@@ -72,7 +72,7 @@ class FitResult:
     Parameters
     ----------
     success : bool
-        False if the loss was not finite.
+        False if the loss was not finite, or `validate` returned NaN.
     converged : bool
         Whether it ended by `gtol` or `patience`.
     message : str
@@ -240,8 +240,7 @@ def fit(
     if average is not None:
         average._joins(optimizer._arrays)
     snapshot = Snapshot(optimizer, feed_of(data, epochs), average, scaler)
-    if upwards := [one for one in snapshot.plateaus if one.mode == "max"]:
-        raise ValueError(f'optimizer: expected schedules with mode="min", for smaller is better here, got {upwards[0]}')
+    plateaus_of(optimizer)
     norm = math.inf if clip_norm is None and gtol is not None else clip_norm
     options: dict[str, Any] = {"clip_norm": norm, "clip_value": clip_value, "average": average}
     for name, flag in (("zero_grads", zero_grads), ("health", health)):
@@ -326,6 +325,8 @@ class _Loop:
         history = self.history
         if history.loss and not math.isfinite(history.loss[-1]):
             return False, False, f"The loss of step {len(history.loss) - 1} is not finite: {history.loss[-1]}"
+        if self.validate is not None and history.validation and math.isnan(history.validation[-1]):
+            return False, False, f"validate returned NaN after epoch {len(history.validation) - 1}"
         if self.gtol is not None and history.grad_norm and history.grad_norm[-1] <= self.gtol:
             return True, True, f"Converged: the norm of the gradients is at most gtol={self.gtol:g}"
         if self.patience is not None and len(history.epoch_loss) - 1 - self.best.epoch >= self.patience:

@@ -103,8 +103,9 @@ class Augment:
 
     def _apply(self, native: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         """Tell the native rows of images of this shape, which become arrays of this dtype."""
-        fill = np.array(self.fill).astype(dtype)
-        if dtype.kind in "iub" and float(fill) != self.fill:
+        with np.errstate(invalid="ignore", over="ignore"):
+            fill = np.array(self.fill).astype(dtype)
+        if not np.isfinite(fill) or (dtype.kind in "iub" and float(fill) != self.fill):
             raise ValueError(f"fill: expected a number of {dtype}, got {self.fill!r}")
         if self.noise and dtype not in (np.float32, np.float64):
             raise TypeError(f'noise: expected images of floats, got {dtype}; dtype="float32" makes them such')

@@ -150,7 +150,7 @@ class Minibatches(Locked):
         self._shapes = [rows.shape for rows in self._rows]
         self._prepare(standardize, augment, dtype)
         self._given = 0
-        self._buffers: list[list[Array] | None] = [None] * (self._prefetch + 1)
+        self._buffers: dict[int, list[Array]] = {}
         self._ahead: deque[Future[tuple[Array, ...]]] = deque()
         self._maker: tuple[int, ThreadPoolExecutor] | None = None
 
@@ -241,6 +241,8 @@ class Minibatches(Locked):
             seed, given = _check_seed(saved["seed"]), check_whole("batches", saved["batches"], 0)
         except TypeError as error:
             raise ValueError(f"saved: {error}") from None
+        if given > _cpu.most_epochs * self._per_epoch:
+            raise ValueError(f"saved['batches']: expected a position in the data, got {given}")
         with self._lock:
             self._seed, self._given = seed, given
             self._ahead.clear()
@@ -279,14 +281,16 @@ class Minibatches(Locked):
         self._epochs = None if epochs is None else check_whole("epochs", epochs, 0)
         if self._epochs is not None and self._epochs > _cpu.most_epochs:
             raise ValueError(f"epochs: expected at most {_cpu.most_epochs}, got {epochs}")
-        self._prefetch = check_whole("prefetch", prefetch, 0)
+        passes = 1 if self._epochs is None else self._epochs
+        self._prefetch = min(check_whole("prefetch", prefetch, 0), passes * self._per_epoch)
         if any(rows.on_device for rows in self._rows):
             self._prefetch = 0  # a device works beside the host as it is
 
     def _prepare(self, standardize: Standardizer | None, augment: Augment | None, dtype: Any) -> None:
         first = self._rows[0]
         if dtype is not None:
-            dtype = np.dtype(check_choice("dtype", np.dtype(dtype).name, ("float32", "float64")))
+            name = dtype if isinstance(dtype, str) else getattr(np.dtype(dtype), "name", dtype)
+            dtype = np.dtype(check_choice("dtype", name, ("float32", "float64")))
         if not isinstance(standardize, Standardizer | None):
             raise TypeError(f"standardize: expected a Standardizer, got {type(standardize).__name__}")
         if not isinstance(augment, Augment | None):
@@ -351,8 +355,8 @@ class Minibatches(Locked):
         sizes = [(count, *shape) for shape in self._shapes]
         if not self._reuse:
             return [rows.empty(size, rows.dtype) for rows, size in zip(self._rows, sizes, strict=True)]
-        slot = number % len(self._buffers)
-        kept = self._buffers[slot]
+        slot = number % (self._prefetch + 1)
+        kept = self._buffers.get(slot)
         if kept is None:
             full = [(min(self._batch_size, self._size), *shape) for shape in self._shapes]
             kept = [rows.empty(size, rows.dtype) for rows, size in zip(self._rows, full, strict=True)]

@@ -21,15 +21,21 @@ def plain(x: Any, label: str) -> Array:
         return device.ready(x)
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"{label}: expected a plain array, got a masked one")
-    array = np.asarray(x)
-    if array.ndim == 0 and array.dtype.hasobject:
-        raise TypeError(f"{label}: expected an array of rows, got {type(x).__name__}")  # sparse matrices are none
+    try:
+        array = np.asarray(x)
+    except ValueError as error:  # rows of several lengths
+        raise ValueError(f"{label}: {error}") from None
+    if array.ndim == 0 and array.dtype.kind not in "biufc":  # a sparse matrix, None, a set
+        raise TypeError(f"{label}: expected an array of rows, got {type(x).__name__}")
     return array
 
 
 def float_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Return the float that holds numbers of a dtype, float32 if that does."""
     return np.dtype(np.float32) if dtype.itemsize <= 2 else np.result_type(dtype, np.float32)
+
+
+REAL = "real numbers of at most 64 bits, in the machine's own order of bytes"
 
 
 class Rows:
@@ -85,9 +91,15 @@ class Rows:
         kept = [self._beside(np.ascontiguousarray(c)) for c in (high, low, factor)]
         self._convert(dtype, kept)
 
+    def moments(self, near: Array, most: int | None = None) -> Array:
+        """Return of each column, less a number near it, the count, mean and sum of squares; of so many rows at most."""
+        base = self._beside(np.ascontiguousarray(near))
+        rows = self if most is None or self.n <= most else Rows(self.array[:most], self.label)
+        return rows.native.moments(base, self.stream).reshape(*self.shape, 3)
+
     def _convert(self, dtype: np.dtype[Any], columns: Sequence[Array]) -> None:
         if not self.is_number:
-            raise TypeError(f"{self.label}: expected numbers, got {self.array.dtype}")
+            raise TypeError(f"{self.label}: expected {REAL}, got {self.array.dtype}")
         self.native.convert(dtype.name, *columns)
         self.dtype, self._kept = dtype, columns
 

@@ -8,17 +8,20 @@ import numpy as np
 import numpy.typing as npt
 
 from gradstep.containers import Array
-from gradstep.data.rows import Rows, float_dtype, plain
+from gradstep.data.rows import REAL, Rows, float_dtype, plain
 from gradstep.hyperparameters import check_flag
 
 Floats = npt.NDArray[np.float64]
+
+CHUNK = 64  # rows
 
 
 class Standardizer:
     r"""Standardises columns: :math:`z = (x - \mu) / \sigma`, with the mean and standard deviation of each.
 
     The moments are found in one pass over memory, in double, with the same bits whatever the number of threads and
-    the device: chunks of rows are summed up while they are in cache, and joined by the formulae of Chan et al. [1]_.
+    the device: chunks of rows, less the mean of the first, are summed up while they are in cache, and joined by the
+    formulae of Chan et al. [1]_.
     Rows may have any shape; each of their elements is a column.
 
     Parameters
@@ -91,8 +94,14 @@ class Standardizer:
         """
         made = cls()
         made.mean_, made.scale_ = _numbers("mean", mean), _numbers("scale", scale)
-        if not np.all(made.scale_):
-            raise ValueError("scale: expected numbers other than 0, got 0")
+        with np.errstate(divide="ignore", over="ignore"):
+            if not np.isfinite(1 / made.scale_).all():
+                raise ValueError(f"scale: expected numbers whose inverse is finite, got {scale!r}")
+        try:
+            np.broadcast_shapes(made.mean_.shape, made.scale_.shape)
+        except ValueError:
+            words = f"expected a shape that goes with {made.mean_.shape}, that of mean, got {made.scale_.shape}"
+            raise ValueError(f"scale: {words}") from None
         made.var_ = made.scale_**2
         return made
 
@@ -144,6 +153,28 @@ class Standardizer:
         """
         return self._join(X, self._moments)
 
+    def fit_transform(self, X: Any, y: object = None) -> Array:
+        """Fit to rows, and return them standardised.
+
+        Parameters
+        ----------
+        X : array_like
+            Rows of real numbers.
+        y : object, optional
+            Not used.
+
+        Returns
+        -------
+        array
+            As `transform` does.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `fit` does.
+        """
+        return self.fit(X).transform(X)
+
     def transform(self, X: Any, *, copy: bool = True) -> Array:
         """Return standardised rows.
 
@@ -189,6 +220,21 @@ class Standardizer:
         shift, factor = self._columns
         return self._applied(X, copy, -shift * factor, 1 / factor)
 
+    def get_params(self, deep: bool = True) -> dict[str, bool]:
+        """Return the arguments that it was made with; for scikit-learn's `clone`.
+
+        Parameters
+        ----------
+        deep : bool, default True
+            Not used.
+
+        Returns
+        -------
+        dict
+            Of names and values.
+        """
+        return {"with_mean": self.with_mean, "with_std": self.with_std}
+
     def __repr__(self) -> str:
         return f"Standardizer(with_mean={self.with_mean}, with_std={self.with_std})"
 
@@ -197,28 +243,35 @@ class Standardizer:
         self.var_: Floats | None = None
         self.scale_: Floats | None = None
         self.n_samples_seen_: Any = 0
-        self._moments: Floats | None = None  # of each column count, mean and sum of squares
+        self._near: Floats = np.zeros(())
+        self._moments: Floats | None = None  # of each column less `_near`: count, mean and sum of squares
 
     def _join(self, X: Any, before: Floats | None) -> Standardizer:
         rows = Rows(plain(X, "X"), "X")
         if not rows.is_number:
-            raise TypeError(f"X: expected real numbers, got {rows.dtype}")
+            raise TypeError(f"X: expected {REAL}, got {rows.dtype}")
         if rows.n == 0:
             raise ValueError("X: expected at least one row, got none")
         if before is not None and before.shape[:-1] != rows.shape:
             raise ValueError(f"X: expected rows of shape {before.shape[:-1]}, got {rows.shape}")
-        moments = rows.native.moments(rows.stream).reshape(*rows.shape, 3)
-        moments = moments if before is None else _joined(before, moments)
+        if before is None:  # the mean of some rows is near the numbers of a column
+            near = rows.moments(np.zeros(rows.shape), CHUNK)[..., 1]
+            moments = rows.moments(near)
+        else:
+            near = self._near
+            moments = _joined(before, rows.moments(near))
         if not np.isfinite(moments).all():
             raise ValueError("X: expected finite numbers or NaN, got infinity or numbers too large")
-        self._take(moments)
+        self._near, self._moments = near, moments
+        self._tell()
         return self
 
-    def _take(self, moments: Floats) -> None:
-        self._moments = moments
+    def _tell(self) -> None:
+        moments = self._moments
+        assert moments is not None
         count = moments[..., 0]
         some = np.where(count > 0, count, np.nan)
-        self.mean_, self.var_ = moments[..., 1] + 0 * some, moments[..., 2] / some
+        self.mean_, self.var_ = self._near + moments[..., 1] + 0 * some, moments[..., 2] / some
         self.scale_ = None
         if self.with_std:
             eps = np.finfo(np.float64).eps

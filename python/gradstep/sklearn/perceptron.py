@@ -12,7 +12,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import column_or_1d, validate_data
 
-from gradstep.hyperparameters import FRACTION, Float, check_choice, check_flag, check_float
+from gradstep.hyperparameters import PART, Float, check_choice, check_flag, check_float
 from gradstep.schedules import AMOUNT, COUNT, Kind
 from gradstep.sklearn.classifier import Classifier
 from gradstep.sklearn.network import ACTIVATIONS, Floats, Network
@@ -33,7 +33,7 @@ class Perceptron(Trained):
         "activation": lambda name, value: check_choice(name, value, list(ACTIVATIONS)),
         "alpha": AMOUNT,
         "early_stopping": check_flag,
-        "validation_fraction": lambda name, value: check_float(name, FRACTION, value),
+        "validation_fraction": lambda name, value: check_float(name, PART, value),
     }
 
     def __init__(

@@ -20,6 +20,7 @@ from gradstep.hyperparameters import check_flag
 from gradstep.optimizer import Optimizer
 from gradstep.schedules import AMOUNT, COUNT, Kind
 from gradstep.sklearn.network import Floats, Network, forward
+from gradstep.snapshot import plateaus_of
 from gradstep.solve.minimize import RULES, minimize
 
 WHOLE_BATCH = "l-bfgs"  # the one name that is no rule
@@ -109,7 +110,9 @@ class Trained(BaseEstimator):
         "shuffle": check_flag,
         "tol": AMOUNT,
         "warm_start": check_flag,
-        "n_iter_no_change": lambda name, value: value if value == math.inf else COUNT(name, value),
+        "n_iter_no_change": lambda name, value: (
+            value if isinstance(value, float) and value == math.inf else COUNT(name, value)
+        ),
     }
 
     def _widths(self, features: int, outputs: int) -> list[int]:
@@ -259,6 +262,7 @@ class Trained(BaseEstimator):
     def _train(self, network: Network, data: Data, rng: np.random.RandomState, incremental: bool) -> int:
         data, held = self._split(data, rng, incremental)
         optimizer, lr = self._make_optimizer(network, incremental)
+        plateaus = plateaus_of(optimizer)
         patience = _Patience(self.tol, self.n_iter_no_change)
         order, best, epoch = np.arange(len(data.y)), None, 0
         try:
@@ -267,8 +271,8 @@ class Trained(BaseEstimator):
                 loss = self._epoch(network, optimizer, data, rng, order)
                 score = None if held is None else self._validate(network, held)
                 self._note(epoch, len(order), loss, score)
-                if hasattr(lr, "report"):
-                    lr.report(loss)
+                for plateau in plateaus:
+                    plateau.report(loss)
                 if patience.better(-loss if score is None else score) and held is not None:
                     best = network.vector.copy()
             if not (incremental or patience.over):
