@@ -46,7 +46,7 @@ __device__ __forceinline__ double as_double(Number number, const char* at) {
   return visit_number(number, at, [](auto x) { return double(x); });
 }
 
-__global__ void __launch_bounds__(threads)
+__global__ void __launch_bounds__(threads, 4)
     select(const Selection __grid_constant__ selection, std::int64_t position, std::int64_t count,
            std::int64_t* indices) {
   const std::int64_t i = std::int64_t(blockIdx.x) * threads + threadIdx.x;
@@ -102,7 +102,7 @@ __device__ __forceinline__ void copy(const Gather& g, const char* from, char* to
   for (std::int64_t i = 0; i < g.source.itemsize; ++i) to[i] = from[i];
 }
 
-__global__ void __launch_bounds__(threads)
+__global__ void __launch_bounds__(threads, 4)
     gather(const Gather __grid_constant__ g, const Batch __grid_constant__ batch, std::int64_t columns) {
   const std::int64_t at = std::int64_t(blockIdx.x) * threads + threadIdx.x;
   if (at >= batch.count * columns) return;
@@ -139,7 +139,7 @@ __device__ Moments chunk_moments(const Source& source, const char* at, std::int6
   return {count, mean, squares};
 }
 
-__global__ void __launch_bounds__(threads)
+__global__ void __launch_bounds__(threads, 4)
     block_moments(const Source __grid_constant__ source, std::int64_t n, std::int64_t blocks,
                   const double* near, Moments* found) {
   const std::int64_t at = std::int64_t(blockIdx.x) * threads + threadIdx.x;
@@ -158,7 +158,7 @@ __global__ void __launch_bounds__(threads)
   found[at] = moments;
 }
 
-__global__ void __launch_bounds__(threads)
+__global__ void __launch_bounds__(threads, 4)
     join_blocks(std::int64_t columns, std::int64_t blocks, Moments* found) {
   const std::int64_t c = std::int64_t(blockIdx.x) * threads + threadIdx.x;
   if (c >= columns) return;
