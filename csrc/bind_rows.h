@@ -117,6 +117,7 @@ inline void bind_rows(py::module_& m) {
       .def("moments", &Rows::moments, py::arg("near"), py::arg("stream"));
   m.def("select", &select, py::arg("order"), py::arg("n"), py::arg("seed"), py::arg("epoch"),
         py::arg("position"), py::arg("count"), py::arg("indices"), py::arg("device"), py::arg("stream"));
+  m.attr("chunk_rows") = py::int_(chunk_rows);
   m.attr("most_epochs") = py::int_(most_epochs);
   m.attr("numbers") = std::vector<std::string>(std::begin(number_names), std::end(number_names));
 }

@@ -146,6 +146,7 @@ def threading() -> str:
     """
     The thread layer in use.
     """
+chunk_rows: int
 compiler: str
 flags: dict[str, str]
 most_epochs: int

@@ -33,7 +33,7 @@ def ready(array: Array) -> Array:
     """Return a `cupy.ndarray` of any CUDA array, once the stream that it names has made it."""
     made = view(array)
     if made is not array and (stream := array.__cuda_array_interface__.get("stream")) is not None:
-        _cuda.wait_for(stream, made.data.device_id if made.size else 0)
+        _cuda.wait_for(stream, device_of([made]))
     return made
 
 

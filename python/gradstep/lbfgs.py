@@ -99,8 +99,9 @@ class LBFGS(Checkpointed):
         self._space = space
         self._x, self._trial, self._told, self._gradient = (space.vector() for _ in range(4))
         self._rows = space.rows(2 * (self.maxcor + 1))
+        zeros = np.zeros(space.n, dtype)
         for row in self._rows:  # what checkpoints hold of pairs that are not there yet
-            space.from_host(row, np.zeros(space.n, dtype))
+            space.from_host(row, zeros)
         self.native = backend.Lbfgs(self._x, self._trial, self._gradient, self._rows, self.maxcor, self.maxls)
         self._gather_x, self._gather_trial, self._gather_told = (
             self._copier(self._parts(vector), what)

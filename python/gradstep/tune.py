@@ -16,12 +16,12 @@ from gradstep.data.batches import Minibatches
 from gradstep.feed import Passes, Positioned, feed_of
 from gradstep.hyperparameters import FRACTION, Range, check_float, check_whole
 from gradstep.optimizer import Optimizer
+from gradstep.schedules import POSITIVE
 from gradstep.snapshot import Snapshot, optimizer_on
 from gradstep.solve.objective import pair, plain
 
 __all__ = ["LRRange", "lr_range_test"]
 
-POSITIVE: Range = (lambda x: 0 < x < math.inf, "a finite number above 0")
 ABOVE_ONE: Range = (lambda x: x > 1, "a number above 1")
 
 Floats = npt.NDArray[np.float64]
@@ -141,7 +141,7 @@ def lr_range_test(
     """
     if not callable(loss_and_grads):
         raise TypeError(f"loss_and_grads: expected a callable, got {kind_of(loss_and_grads)}")
-    lr_min, lr_max = check_float("lr_min", POSITIVE, lr_min), check_float("lr_max", POSITIVE, lr_max)
+    lr_min, lr_max = POSITIVE("lr_min", lr_min), POSITIVE("lr_max", lr_max)
     if lr_max <= lr_min:
         raise ValueError(f"lr_max: expected more than lr_min={lr_min!r}, got {lr_max!r}")
     lrs = np.geomspace(lr_min, lr_max, check_whole("steps", steps, 2))

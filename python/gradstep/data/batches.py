@@ -289,7 +289,7 @@ class Minibatches(Locked):
     def _prepare(self, standardize: Standardizer | None, augment: Augment | None, dtype: Any) -> None:
         first = self._rows[0]
         if dtype is not None:
-            name = dtype if isinstance(dtype, str) else getattr(np.dtype(dtype), "name", dtype)
+            name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
             dtype = np.dtype(check_choice("dtype", name, ("float32", "float64")))
         if not isinstance(standardize, Standardizer | None):
             raise TypeError(f"standardize: expected a Standardizer, got {type(standardize).__name__}")
@@ -352,16 +352,15 @@ class Minibatches(Locked):
         return indices
 
     def _outs(self, number: int, count: int) -> list[Array]:
-        sizes = [(count, *shape) for shape in self._shapes]
         if not self._reuse:
-            return [rows.empty(size, rows.dtype) for rows, size in zip(self._rows, sizes, strict=True)]
+            return self._empty(count)
         slot = number % (self._prefetch + 1)
-        kept = self._buffers.get(slot)
-        if kept is None:
-            full = [(min(self._batch_size, self._size), *shape) for shape in self._shapes]
-            kept = [rows.empty(size, rows.dtype) for rows, size in zip(self._rows, full, strict=True)]
-            self._buffers[slot] = kept
-        return [buffer[:count] for buffer in kept]
+        if slot not in self._buffers:
+            self._buffers[slot] = self._empty(min(self._batch_size, self._size))
+        return [buffer[:count] for buffer in self._buffers[slot]]
+
+    def _empty(self, count: int) -> list[Array]:
+        return [rows.empty((count, *shape), rows.dtype) for rows, shape in zip(self._rows, self._shapes, strict=True)]
 
 
 def _check_seed(seed: Any) -> int:

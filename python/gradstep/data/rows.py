@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gradstep.backend import backend_of
+from gradstep.backend import backend_of, device_of
 from gradstep.containers import Array, is_cuda
 
 
@@ -54,7 +54,7 @@ class Rows:
             raise ValueError(f"{label}: expected an array of rows, got a 0-d array")
         self.array, self.label, self.backend = array, label, backend_of(array, label)
         self.on_device = is_cuda(array)
-        self.device = int(array.data.device_id) if self.on_device and array.size else 0
+        self.device = device_of([array])
         self.n, self.shape = len(array), tuple(array.shape[1:])
         self.dtype = array.dtype  # of what they become
 

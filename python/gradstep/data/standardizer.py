@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gradstep import _cpu
 from gradstep.containers import Array
 from gradstep.data.rows import REAL, Rows, float_dtype, plain
 from gradstep.hyperparameters import check_flag
 
 Floats = npt.NDArray[np.float64]
-
-CHUNK = 64  # rows
 
 
 class Standardizer:
@@ -255,7 +254,7 @@ class Standardizer:
         if before is not None and before.shape[:-1] != rows.shape:
             raise ValueError(f"X: expected rows of shape {before.shape[:-1]}, got {rows.shape}")
         if before is None:  # the mean of some rows is near the numbers of a column
-            near = rows.moments(np.zeros(rows.shape), CHUNK)[..., 1]
+            near = rows.moments(np.zeros(rows.shape), _cpu.chunk_rows)[..., 1]
             moments = rows.moments(near)
         else:
             near = self._near

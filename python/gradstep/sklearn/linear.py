@@ -142,8 +142,7 @@ class LogisticRegression(Classifier):
         array of shape (n_samples,) or (n_samples, n_classes)
             The log-odds of ``classes_[1]`` for two classes; what goes into the softmax for more.
         """
-        raw = self._raw(X)
-        return raw[:, 0] if raw.shape[1] == 1 else raw
+        return self._columns(X)
 
     def _widths(self, features: int, outputs: int) -> list[int]:
         return [features, outputs]

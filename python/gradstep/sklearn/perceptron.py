@@ -327,5 +327,4 @@ class MLPRegressor(RegressorMixin, Perceptron):
         array of shape (n_samples,) or (n_samples, n_outputs)
             In the dtype of the weights.
         """
-        raw = self._raw(X)
-        return raw[:, 0] if raw.shape[1] == 1 else raw
+        return self._columns(X)

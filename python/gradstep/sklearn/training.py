@@ -335,6 +335,11 @@ class Trained(BaseEstimator):
         X = validate_data(self, X, accept_sparse="csr", dtype=coefs[0].dtype, reset=False)
         return self._run(X, coefs, intercepts)
 
+    def _columns(self, X: Any) -> Floats:
+        """Return the raw outputs, a single one without its axis."""
+        raw = self._raw(X)
+        return raw[:, 0] if raw.shape[1] == 1 else raw
+
     def _run(self, X: Any, coefs: Sequence[Floats], intercepts: Sequence[Floats]) -> Floats:
         layers = (np.empty((X.shape[0], len(b)), b.dtype) for b in intercepts)
         return forward(X, coefs, intercepts, getattr(self, "activation", "identity"), layers)
