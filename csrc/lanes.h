@@ -1,7 +1,7 @@
 // Sums in a fixed order, so with the same bits on every instruction set and thread count.
 #pragma once
 #include <cstdint>
-#ifdef __FMA__
+#ifdef __AVX__
 #include <immintrin.h>
 #endif
 
@@ -62,11 +62,18 @@ inline Lanes lanes_at(const double* from) {
   return v;
 }
 
+// gcc 12 makes two conversions and a detour through the stack of __builtin_convertvector, and warns of
+// what _mm512_cvtps_pd leaves undefined.
 inline Lanes lanes_at(const float* from) {
-  typedef float Floats __attribute__((vector_size(vector_lanes * sizeof(float))));
-  Floats v;
-  __builtin_memcpy(&v, from, sizeof v);
-  return __builtin_convertvector(v, Lanes);
+#if defined(__AVX512F__)
+  return _mm512_maskz_cvtps_pd(0xff, _mm256_loadu_ps(from));
+#elif defined(__AVX__)
+  return _mm256_cvtps_pd(_mm_loadu_ps(from));
+#else
+  Lanes v;
+  for (int k = 0; k < vector_lanes; ++k) v[k] = from[k];
+  return v;
+#endif
 }
 
 // The product of two floats is exact in double, so that a fused sum rounds as a product and a sum do.
@@ -78,6 +85,40 @@ void add_product(Lanes& sum, Lanes a, Lanes b) {
   if constexpr (sizeof(T) == 4) return void(sum = _mm256_fmadd_pd(a, b, sum));
 #endif
   sum += a * b;
+}
+
+// Adds the squares of x[0] to x[n - 1], n a multiple of 16.
+template <bool scaled, class T>
+void add_squares(Lanes (&sums)[vectors], const T* x, std::int64_t n, double scale) {
+  Lanes own[vectors];  // in registers
+  __builtin_memcpy(own, sums, sizeof own);
+  for (std::int64_t i = 0; i < n; i += lanes)
+#pragma GCC unroll 8
+    for (int j = 0; j < vectors; ++j) {
+      const Lanes at = lanes_at(x + i + j * vector_lanes);
+      if constexpr (scaled)
+        own[j] += (at * scale) * (at * scale);
+      else
+        add_product<T>(own[j], at, at);
+    }
+  __builtin_memcpy(sums, own, sizeof own);
+}
+
+// Of each of K arrays the `lane_sum` of its elements' squares, in units of 1 / scale. A few lines of each are
+// read in turn: memory delivers several streams faster than one.
+template <bool scaled, int K, class T>
+void lane_squares(std::int64_t n, const T* const (&x)[K], double scale, double (&out)[K]) {
+  constexpr std::int64_t turn = 4 * lanes;
+  const std::int64_t whole = n / lanes * lanes;
+  Lanes sums[K][vectors] = {};
+  for (std::int64_t i = 0; i < whole; i += turn)
+    for (int k = 0; k < K; ++k)
+      add_squares<scaled>(sums[k], x[k] + i, turn < whole - i ? turn : whole - i, scale);
+  for (int k = 0; k < K; ++k)
+    out[k] = sum_of_lanes(sums[k], whole, n, [&](std::int64_t i) {
+      const double at = scaled ? double(x[k][i]) * scale : double(x[k][i]);
+      return at * at;
+    });
 }
 
 // The dot products of K vectors on the left with R on the right, each the `lane_sum` of its terms. `next` are

@@ -7,9 +7,10 @@
 namespace gradstep {
 namespace {
 
-// Up to a tile of gradients from element `at` on, in the order of the states.
+// Up to a tile of gradients from element `at` on, in the order of the states. (Inlined where n is constant,
+// gcc 12 warns of a loop's end that it never enters.)
 template <class T>
-const T* gradients(const Tensor& t, int64_t at, int64_t n, T* tile) {
+[[gnu::noinline]] const T* gradients(const Tensor& t, int64_t at, int64_t n, T* tile) {
   char* const g = static_cast<char*>(t.g);
   const int bytes = bytes_of(t.g_storage);
   if (!t.layout) return fetch<T>({t.g_storage, g + at * bytes, 0, 1}, 1, n, tile).at;
@@ -51,20 +52,32 @@ void count(int64_t n, const T* g, Chunk& chunk) {
   chunk.max_abs = nans ? __builtin_nan("") : double(most);
 }
 
+// K chunks of n elements, `apart` from each other.
+template <int K, class T>
+void survey_chunks(const Tensor& t, int64_t c, int64_t apart, int64_t n, double scale, bool counted,
+                   Chunk* chunks) {
+  alignas(64) T tiles[K][tile_elements];
+  const T* g[K];
+  double sum_sq[K];
+  for (int k = 0; k < K; ++k) g[k] = gradients(t, (c + k * apart) * tile_elements, n, tiles[k]);
+  scale == 1 ? lane_squares<false>(n, g, scale, sum_sq) : lane_squares<true>(n, g, scale, sum_sq);
+  for (int k = 0; k < K; ++k) {
+    Chunk& chunk = chunks[c + k * apart];
+    chunk.sum_sq = sum_sq[k];
+    chunk.finite = all_finite(n, g[k], sum_sq[k]);
+    if (counted || !chunk.finite) count(n, g[k], chunk);
+  }
+}
+
+// A run is read as four streams, far from each other; what is left of it, the array's last chunk too, as one.
 template <class T>
 void survey(const Tensor& t, int64_t first, int64_t last, double scale, bool counted, Chunk* chunks) {
-  alignas(64) T tile[tile_elements];
-  for (int64_t c = first; c < last; ++c) {
-    const int64_t at = c * tile_elements, n = least(tile_elements, t.n - at);
-    const T* const g = gradients(t, at, n, tile);
-    Chunk& chunk = chunks[c];
-    chunk.sum_sq = lane_sum(n, [=](int64_t i) {
-      const double x = double(g[i]) * scale;
-      return x * x;
-    });
-    chunk.finite = all_finite(n, g, chunk.sum_sq);
-    if (counted || !chunk.finite) count(n, g, chunk);
-  }
+  constexpr int streams = 4;
+  const int64_t apart = (last - first - 1) / streams;
+  for (int64_t c = first; c < first + apart; ++c)
+    survey_chunks<streams, T>(t, c, apart, tile_elements, scale, counted, chunks);
+  for (int64_t c = first + apart * streams; c < last; ++c)
+    survey_chunks<1, T>(t, c, 0, least(tile_elements, t.n - c * tile_elements), scale, counted, chunks);
 }
 
 }  // namespace
