@@ -55,10 +55,11 @@ void update(int rule, std::span<const Tensor> tensors, const Extras& extras) {
   if (tensors.empty()) return;
   const Sweep* const sweeps = chosen.load()->sweeps[rule];
   const std::int64_t tiles = tensors.back().first_tile + tensors.back().tiles;
-  share_runs(elements_of(tensors), tiles, 1, [&](std::int64_t at, std::int64_t end) {
+  const auto update_run = [&](std::int64_t at, std::int64_t end) {
     const Tensor* t = tensor_at(tensors, at, &Tensor::first_tile);
     while (at < end) t = sweeps[is_double(t->p_storage)](t, at, end, extras);
-  });
+  };
+  share_runs(elements_of(tensors), tiles, 1, update_run, true);
 }
 
 void survey(std::span<const Tensor> tensors, double scale, bool counted, Chunk* chunks) {

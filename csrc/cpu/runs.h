@@ -35,9 +35,11 @@ class FloatingPointDefaults {
 };
 
 // Shares [0, tiles) out as runs: `task(first, last)` is called for each, on some thread. A tile may be
-// several times the work of one that a step updates.
+// several times the work of one that a step updates. `backwards` begins with the last run: caches still hold
+// what a pass before this one ended with.
 template <class Task>
-void share_runs(std::int64_t elements, std::int64_t tiles, std::int64_t work, const Task& task) {
+void share_runs(std::int64_t elements, std::int64_t tiles, std::int64_t work, const Task& task,
+                bool backwards = false) {
   if (tiles == 0) return;
   const std::int64_t worth = elements * work / grain.thread_elements;  // threads that have enough to do
   const int threads = worth < 2 ? 1 : int(std::min<std::int64_t>(worth, num_threads()));
@@ -47,7 +49,7 @@ void share_runs(std::int64_t elements, std::int64_t tiles, std::int64_t work, co
   const std::int64_t runs = pieces(tiles, length);
   const auto run = [&](std::uint32_t part) {
     const FloatingPointDefaults defaults;
-    const std::int64_t first = part * length;
+    const std::int64_t first = (backwards ? runs - 1 - part : part) * length;
     task(first, std::min(first + length, tiles));
   };
   share({std::uint32_t(runs),
