@@ -63,7 +63,8 @@ void Lbfgs::begin(Scalar f, const void* g, void* stream) {
   p.products = products, p.largest = g, p.scalar = f;
   const Results found = vectors_.run(p, stream);
   at_x_ = {found.scalar, found.largest, found.dots[0]};
-  rounding_ = (is_double(place_.storage) ? 0x1p-52 : 0x1p-23) * std::sqrt(found.dots.back());
+  const double precision = region_ ? region_->precision() : is_double(place_.storage) ? 0x1p-52 : 0x1p-23;
+  rounding_ = precision * std::sqrt(found.dots.back());
   first_step_ = std::isfinite(rounding_) ? std::max(1.0, 1024 * rounding_) : 1;
   if (region_) at_x_.largest = region_->largest(doubles(place_.x), doubles(place_.gradient));
   const double* product = &found.dots[1];

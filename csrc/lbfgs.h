@@ -55,7 +55,8 @@ class Region {
   // From x along the direction chosen last.
   virtual void go(const double* x, const double* direction, double step, double* to) const = 0;
   virtual double longest(const double* x, const double* direction) const = 0;
-  virtual bool closed() const = 0;  // on every side
+  virtual bool closed() const = 0;       // on every side
+  virtual double precision() const = 0;  // relative, of x as the function gets it
 };
 
 class Lbfgs {

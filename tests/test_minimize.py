@@ -477,7 +477,7 @@ class TestHostileFunctions:
     @pytest.mark.parametrize(
         ("n", "start", "dtype"), [(2, 2e7, "f4"), (10_000, 1e6, "f4"), (100_000, 5e4, "f4"), (3, 1e18, "f8")]
     )
-    @pytest.mark.parametrize("bounds", [None, [(-1e20, 1e20)]], ids=["free", "bounded"])
+    @pytest.mark.parametrize("bounds", [None, [(-1e20, 1e20)], [(0, None)]], ids=["free", "bounded", "half bounded"])
     def test_far_from_the_minimum_steps_are_not_lost_in_rounding(self, n, start, dtype, bounds):
         found = gs.minimize(
             lambda x: (float(np.sum((x.astype(float) - 3) ** 2)), 2 * (x - 3)),

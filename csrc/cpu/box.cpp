@@ -82,8 +82,11 @@ double dot(const std::vector<double>& a, const std::vector<double>& b) {
 
 class Box final : public Region {
  public:
-  Box(std::span<const double> lower, std::span<const double> upper)
-      : lower_(lower.begin(), lower.end()), upper_(upper.begin(), upper.end()), target_(lower.size()) {}
+  Box(std::span<const double> lower, std::span<const double> upper, double precision)
+      : lower_(lower.begin(), lower.end()),
+        upper_(upper.begin(), upper.end()),
+        target_(lower.size()),
+        precision_(precision) {}
 
   void project(double* x) const override {
     for (std::size_t i = 0; i < n(); ++i) x[i] = within(i, x[i]);
@@ -104,6 +107,8 @@ class Box final : public Region {
       if (lower_[i] == -infinity || upper_[i] == infinity) return false;
     return true;
   }
+
+  double precision() const override { return precision_; }
 
   double longest(const double* x, const double* d) const override {
     double step = infinity;
@@ -251,6 +256,7 @@ class Box final : public Region {
   }
 
   std::vector<double> lower_, upper_, target_;
+  double precision_;
   // Used again in each iteration.
   struct Path {
     std::vector<double> d;
@@ -264,8 +270,9 @@ class Box final : public Region {
 
 }  // namespace
 
-std::unique_ptr<Region> make_box(std::span<const double> lower, std::span<const double> upper) {
-  return std::make_unique<Box>(lower, upper);
+std::unique_ptr<Region> make_box(std::span<const double> lower, std::span<const double> upper,
+                                 double precision) {
+  return std::make_unique<Box>(lower, upper, precision);
 }
 
 }  // namespace gradstep

@@ -10,6 +10,7 @@
 namespace gradstep {
 
 // `lower` and `upper` are copied; infinities are no bounds.
-std::unique_ptr<Region> make_box(std::span<const double> lower, std::span<const double> upper);
+std::unique_ptr<Region> make_box(std::span<const double> lower, std::span<const double> upper,
+                                 double precision);
 
 }  // namespace gradstep

@@ -77,10 +77,10 @@ static void set_layer(const std::string& name) {
   set_threading(name == "openmp" ? Threading::openmp : Threading::pool);
 }
 
-// `lower` and `upper` are vectors of double like the others.
+// `lower` and `upper` are vectors of double like the others; `precision` is that of x as the function gets it.
 static std::unique_ptr<LbfgsArrays> lbfgs_within(py::object lower, py::object upper, py::object x,
                                                  py::object trial, py::object gradient, py::object rows,
-                                                 int capacity, int max_line_search) {
+                                                 int capacity, int max_line_search, double precision) {
   const auto n = std::int64_t(py::len(x));
   dense(x, "x", Format::f64, n);
   const auto side = [n](py::handle array) {
@@ -88,12 +88,13 @@ static std::unique_ptr<LbfgsArrays> lbfgs_within(py::object lower, py::object up
                      std::size_t(n));
   };
   return std::make_unique<LbfgsArrays>(std::move(x), std::move(trial), std::move(gradient), std::move(rows),
-                                       capacity, max_line_search, make_box(side(lower), side(upper)));
+                                       capacity, max_line_search,
+                                       make_box(side(lower), side(upper), precision));
 }
 
 static void bind_cpu(py::module_& m) {
   m.def("lbfgs_within", &lbfgs_within, py::arg("lower"), py::arg("upper"), py::arg("x"), py::arg("trial"),
-        py::arg("gradient"), py::arg("rows"), py::arg("maxcor"), py::arg("maxls"),
+        py::arg("gradient"), py::arg("rows"), py::arg("maxcor"), py::arg("maxls"), py::arg("precision"),
         "An Lbfgs of float64 vectors that keeps x within bounds.");
   m.def("isas_built", [] { return isas(false); }, "The instruction sets compiled in, the widest first.");
   m.def("isas_supported", [] { return isas(true); }, "Those of them that this processor has.");

@@ -120,7 +120,7 @@ def isas_supported() -> list[str]:
     """
     Those of them that this processor has.
     """
-def lbfgs_within(lower: typing.Any, upper: typing.Any, x: typing.Any, trial: typing.Any, gradient: typing.Any, rows: typing.Any, maxcor: typing.SupportsIndex, maxls: typing.SupportsIndex) -> Lbfgs:
+def lbfgs_within(lower: typing.Any, upper: typing.Any, x: typing.Any, trial: typing.Any, gradient: typing.Any, rows: typing.Any, maxcor: typing.SupportsIndex, maxls: typing.SupportsIndex, precision: typing.SupportsFloat | typing.SupportsIndex) -> Lbfgs:
     """
     An Lbfgs of float64 vectors that keeps x within bounds.
     """

@@ -61,7 +61,8 @@ class Boxed:
         self.x[...] = self.trial[...] = on_host(objective.trial)
         lower, upper = (np.asarray(side, np.float64) for side in box)
         self.rows = host.rows(2 * (maxcor + 1))
-        self.native = _cpu.lbfgs_within(lower, upper, self.x, self.trial, self.gradient, self.rows, maxcor, maxls)
+        vectors = lower, upper, self.x, self.trial, self.gradient, self.rows
+        self.native = _cpu.lbfgs_within(*vectors, maxcor, maxls, float(np.finfo(objective.space.dtype).eps))
 
     def evaluate(self) -> tuple[float, Array]:
         """Evaluate at the trial."""
