@@ -144,6 +144,75 @@ class TestAgainstSciPy:
         np.testing.assert_allclose(free.x, 1, atol=1e-3)
 
 
+class TestDifferences:
+    """Forward differences, by steps that rounding to the dtype of x does not hide."""
+
+    @staticmethod
+    def parabola(x):
+        return float(((x.astype("f8") - 3) ** 2).sum())
+
+    @pytest.mark.parametrize("bounds", [None, [(-1e12, 1e12)] * 2, [(0, None)] * 2, [(None, 0)] * 2], ids=str)
+    @pytest.mark.parametrize("size", [0.0, 1e-3, 1.0, 100.0, 1e4, 1e7, 1e10])
+    @pytest.mark.parametrize("dtype", ["f4", "f8"])
+    def test_of_small_and_great_numbers(self, dtype, size, bounds):
+        start = np.array([size, size / 3], dtype)
+        if bounds == [(None, 0)] * 2:
+            start = -start
+        found = gs.minimize(self.parabola, start, bounds=bounds, options={"maxiter": 0})
+        np.testing.assert_allclose(found.jac, 2 * (start.astype("f8") - 3), rtol=1e-3 if dtype == "f4" else 1e-6)
+        assert found.nfev == 3
+        if bounds != [(None, 0)] * 2:
+            found = gs.minimize(self.parabola, start, bounds=bounds, options={"gtol": 0.01})
+            assert found.success
+            np.testing.assert_allclose(found.x, 3, atol=0.01)
+
+    def test_a_step_of_the_users(self):
+        def moves(step, start):
+            seen = []
+            found = gs.minimize(
+                lambda x: seen.append(x) or self.parabola(x), start, options={"maxiter": 0, "eps": step}
+            )
+            np.testing.assert_allclose(found.jac, 2 * (start.astype("f8") - 3), rtol=0.05)
+            return np.array([moved - seen[0] for moved in seen[1:]]).diagonal()
+
+        np.testing.assert_allclose(moves(0.25, np.array([0.0, 1e3, -1e4])), 0.25)
+        np.testing.assert_allclose(moves(0.25, np.array([0.0, 1e3], "f4")), 0.25)
+        np.testing.assert_allclose(moves(1e-8, np.array([0.5, 1.0])), 1e-8)
+        assert (moves(1e-8, np.full(2, 1e10)) > 10).all()  # rounding would leave nothing of the users
+
+    def test_they_are_counted_and_none_is_taken_of_what_is_not_finite(self):
+        found = gs.minimize(self.parabola, np.zeros(5), options={"maxiter": 0})
+        assert (found.nfev, found.njev) == (6, 1)
+        for bad in (np.nan, np.inf, -np.inf):
+            found = gs.minimize(lambda x, bad=bad: bad, np.zeros(5))
+            assert (found.status, found.nfev) == (3, 1)
+            assert np.isnan(found.jac).all()
+        found = gs.minimize(lambda x: np.inf if x[0] > 2 else self.parabola(x), np.zeros(5))
+        assert found.x[0] <= 2
+        assert found.nfev < 6 * found.njev
+
+    def test_of_differences_newton_cg_takes_steps_that_show_the_curvature(self):
+        few = next(p for p in PROBLEMS if p.name == "linear, full rank")
+        found = gs.minimize(lambda x: few(x)[0], few.start, method="newton-cg")
+        assert found.success
+        assert found.nfev < 200
+        watson = next(p for p in PROBLEMS if p.name == "watson")
+        found = gs.minimize(lambda x: watson(x)[0], watson.start, method="newton-cg")
+        assert found.success
+        assert found.nfev < 2000
+
+    @pytest.mark.parametrize(("size", "dtype"), [(1e4, "f4"), (1e10, "f4"), (1e10, "f8"), (1e50, "f8")])
+    def test_newton_cg_far_from_the_minimum(self, size, dtype):
+        def fun(x):
+            gap = x.astype("f8") - 3
+            return np.sum(gap**2 + gap**4 / size), 2 * gap + 4 * gap**3 / size
+
+        start = np.array([size, -size / 2, 1.0], dtype)
+        found = gs.minimize(fun, start, jac=True, method="newton-cg")
+        assert found.success
+        np.testing.assert_allclose(found.x, 3, atol=1e-4)
+
+
 class TestDirections:
     """As a two-loop recursion in extended precision gives them."""
 
@@ -591,6 +660,25 @@ class TestHostileFunctions:
 
         found = gs.minimize(keeping, [-1.2, 1.0], jac=True)
         assert len({x.ctypes.data for x in kept}) == len(kept) == found.nfev
+    @pytest.mark.parametrize("given", ["none", "hess", "hessp"])
+    @pytest.mark.parametrize(("size", "dtype"), [(1e200, "f8"), (1e300, "f8"), (1e-200, "f8"), (1e30, "f4")])
+    def test_newton_cg_on_gradients_too_great_and_too_small_to_square(self, size, dtype, given):
+        second = {
+            "none": {},
+            "hess": {"hess": lambda x: (2 * size * np.eye(2)).astype(dtype)},
+            "hessp": {"hessp": lambda x, p: (2 * size * p.astype("f8")).astype(dtype)},
+        }[given]
+        found = gs.minimize(
+            lambda x: (size * float(x @ x), (2 * size * x.astype("f8")).astype(dtype)),
+            np.array([1.0, 2.0], dtype),
+            jac=True,
+            method="newton-cg",
+            options={"gtol": size * 1e-6},
+            **second,
+        )
+        assert found.success
+        np.testing.assert_allclose(found.x, 0, atol=1e-6)
+
         assert sum(rosen(x) == found.fun for x in kept) == 1
 
         def changing(x):

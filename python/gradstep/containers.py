@@ -48,6 +48,13 @@ def kind_of(x: object) -> str:
     return type(x).__name__
 
 
+def shown(x: Any) -> str:
+    """Show `x` for messages: an array by its dtype and shape, all else as Python does, cut short."""
+    if hasattr(x, "dtype") and hasattr(x, "shape") and x.shape:
+        return f"{x.dtype} of shape {tuple(x.shape)}"
+    return f"{x!r:.80}"
+
+
 class Tree:
     """The shape of one container of arrays: how to take arrays out of its like, and put them into one.
 

@@ -54,12 +54,6 @@ class Box:
         """Whether there is no bound at all."""
         return bool(np.all(self.lower == -np.inf) and np.all(self.upper == np.inf))
 
-    def steps(self, x: Array, eps: float) -> Array:
-        """Return steps of finite differences that keep within: to the side where there is room; 0 for none at all."""
-        up, down = self.upper - x, x - self.lower
-        forwards = (up >= eps) | (up >= down)
-        return np.where(forwards, np.minimum(up, eps), -np.minimum(down, eps)).astype(x.dtype)
-
     def __iter__(self) -> Any:
         return iter((self.lower, self.upper))
 

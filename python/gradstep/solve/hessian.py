@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -63,11 +62,11 @@ class Hessian:
             if hasattr(matrix, "matvec"):
                 return lambda v: objective.vector_of(matrix.matvec(v), "hess")
             return partial(_multiply, matrix)
-        scale = math.sqrt(float(np.finfo(space.dtype).eps)) * (1 + math.sqrt(space.dot(x, x)))
+        scale = objective.gap * (1 + space.largest(x))
         product = space.vector()
 
         def differences(v: Array) -> Array:
-            step = scale / math.sqrt(space.dot(v, v))
+            step = scale / space.largest(v)
             space.run([(objective.trial, [(1.0, x), (step, v)])])
             _, g = objective.evaluate()
             space.run([(product, [(1 / step, g), (-1 / step, jac)])])

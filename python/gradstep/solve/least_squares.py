@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradstep.containers import Array
+from gradstep.containers import Array, shown
 from gradstep.hyperparameters import NON_NEGATIVE, check_float
 from gradstep.schedules import COUNT
 from gradstep.solve.search import Callback
+from gradstep.solve.differences import derivatives, moved
 from gradstep.solve.vectors import Space
 from gradstep.states import on_host
 
@@ -42,7 +43,7 @@ def least_squares(
     x_scale: Any = None,
     loss: str = "linear",
     f_scale: float = 1.0,
-    diff_step: float | None = None,
+    diff_step: Any = None,
     tr_solver: None = None,
     tr_options: Any = None,
     jac_sparsity: None = None,
@@ -82,8 +83,9 @@ def least_squares(
         As of SciPy's method "lm".
     f_scale : float
         Without effect, as with SciPy's linear loss.
-    diff_step : float, optional
-        Relative step of finite differences.
+    diff_step : float or array_like, optional
+        Step of finite differences relative to each variable; by default 1.5e-8 (3.5e-4 in float32) times
+        max(1, abs(x)).
     tr_solver, tr_options, jac_sparsity : None
         As of SciPy's method "lm".
     max_nfev : int, optional
@@ -145,7 +147,8 @@ def least_squares(
         for name, value in (("ftol", ftol), ("xtol", xtol), ("gtol", gtol))
     }
     residuals = Residuals(fun, jac, x0, args, kwargs or {}, diff_step)
-    scale = _scale(x_scale, residuals.space)
+    by_jac = x_scale is None or (isinstance(x_scale, str) and x_scale == "jac")
+    scale = None if by_jac else _sizes("x_scale", "'jac' or positive numbers", x_scale, residuals.space)
     most = COUNT("max_nfev", max_nfev) if max_nfev is not None else 100 * max(residuals.space.n, 1)
     return _search(residuals, scale, limits, most, verbose, told)
 
@@ -168,8 +171,7 @@ class Residuals:
         self.start = np.array(on_host(start), np.float64)
         self.given = fun, jac
         self.args, self.kwargs = args if isinstance(args, tuple) else (args,), kwargs
-        root = math.sqrt(float(np.finfo(self.space.dtype).eps))
-        self.step = root if diff_step is None else check_float("diff_step", NON_NEGATIVE, diff_step)
+        self.step = None if diff_step is None else _sizes("diff_step", "positive numbers", diff_step, self.space)
         self.nfev = self.njev = self.size = 0
 
     def at(self, x: Array) -> Array:
@@ -186,12 +188,9 @@ class Residuals:
             if found.size != f.size * space.n or found.shape[: found.ndim - len(space.shape)] == ():
                 raise ValueError(f"jac: expected shape {(f.size, space.n)}, got {found.shape}")
             return found.reshape(f.size, space.n)
-        from scipy.optimize import approx_fprime
-
-        if not f.size or not space.n:
-            return np.zeros((f.size, space.n))
-        steps = self.step * np.maximum(1.0, np.abs(x))
-        return np.reshape(approx_fprime(x, self._evaluate, steps), (f.size, space.n))
+        at = x.astype(space.dtype)
+        there = moved(at, None if self.step is None else self.step * np.abs(at))
+        return derivatives(self._evaluate, f, at, there).T
 
     def own(self, x: Array) -> Array:
         """Return a point as an array of the user's device."""
@@ -222,16 +221,15 @@ def _sides(bounds: Any) -> tuple[Array, Array]:
         raise ValueError(f"bounds: expected a pair, got {bounds!r:.80}") from None
 
 
-def _scale(x_scale: Any, space: Space) -> Array | None:
-    if x_scale is None or (isinstance(x_scale, str) and x_scale == "jac"):
-        return None
+def _sizes(name: str, expected: str, given: Any, space: Space) -> Array:
+    """Return a positive number of each variable."""
     try:
-        scale = np.broadcast_to(np.asarray(x_scale, np.float64).reshape(-1), (space.n,))
-    except (TypeError, ValueError):
-        raise ValueError(f"x_scale: expected 'jac' or positive numbers like x0, got {x_scale!r:.80}") from None
-    if not np.all(np.isfinite(scale) & (scale > 0)):
-        raise ValueError("x_scale: expected positive numbers")
-    return scale
+        sizes = np.broadcast_to(np.asarray(given, np.float64).reshape(-1), (space.n,))
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{name}: expected {expected} like x0, got {shown(given)}") from None
+    if not np.all(np.isfinite(sizes) & (sizes > 0)):
+        raise ValueError(f"{name}: expected {expected}, got {shown(given)}")
+    return sizes
 
 
 def _search(

@@ -118,7 +118,8 @@ def minimize(
         ``xtol`` (0): Euclidean norm of a step.
         ``maxiter`` (15000; 1000 for Newton's), ``maxfun`` (15000 for "l-bfgs", else no limit).
         ``maxcor`` (10): pairs that "l-bfgs" remembers; ``maxls`` (20): evaluations of a line search.
-        ``eps`` (1e-8; 3.5e-4 in float32): the step of finite differences.
+        ``eps``: the step of finite differences; by default, and where rounding leaves nothing of it, 1.5e-8 (3.5e-4 in
+        float32) times max(1, abs(x)).
         ``disp``, ``history`` (False): print a line at the end; keep the course in ``result.history``.
         The update rules take their hyperparameters, ``lr`` and so on, schedules too.
 

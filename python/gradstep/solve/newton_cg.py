@@ -9,13 +9,15 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from gradstep.containers import Array
 from gradstep.solve.hessian import Hessian
 from gradstep.solve.objective import Objective, Point
 from gradstep.solve.search import NOT_FINITE, Search
 from gradstep.solve.vectors import Space
 
-WIDEST, NARROWEST = 1e10, 1e-14  # of the region, the latter relative to x
+WIDEST, NARROWEST = 1e10, 1e-14  # of the region, relative to its first radius, and to x
 
 
 def minimize(objective: Objective, search: Search, *, hessian: Hessian) -> Any:
@@ -37,10 +39,11 @@ def minimize(objective: Objective, search: Search, *, hessian: Hessian) -> Any:
     point, inner = Point(objective), Inner(space)
     point.keep(*point.evaluate())
     over = search.begin(point.f, point.largest)
-    radius = 1.0
+    radius = max(1.0, 1024 * float(np.finfo(space.dtype).eps) * space.largest(point.x))  # to be told from rounding
+    widest = WIDEST * radius
     while not over:
         product = hessian.at(point.x, point.jac)
-        promised, square = inner.solve(product, point.jac, radius)
+        promised, square = inner.solve(product, point.jac, point.largest, radius)
         if not math.isfinite(promised):
             over = search.end(NOT_FINITE, f"a product of the Hessian is not finite, iteration {search.nit}")
         elif promised <= 0:
@@ -53,10 +56,10 @@ def minimize(objective: Objective, search: Search, *, hessian: Hessian) -> Any:
             if ratio < 0.25:
                 radius = 0.25 * norm
             elif ratio > 0.75 and norm > 0.99 * radius:
-                radius = min(2 * radius, WIDEST)
+                radius = min(2 * radius, widest)
             if taken:
                 over = search.moved(point.f, point.largest, norm, lambda: space.twin(point.x))
-            elif radius <= NARROWEST * (1 + math.sqrt(space.dot(point.x, point.x))):
+            elif radius <= NARROWEST * (1 + space.largest(point.x)):
                 over = search.stuck("no step within the trust region lowers fun")
     return search.result(point.x, point.jac, nhev=hessian.nhev)
 
@@ -86,7 +89,7 @@ class Inner:
         self.space = space
         self.step, self.residual, self.along = (space.vector() for _ in range(3))
 
-    def solve(self, product: Any, jac: Array, radius: float) -> tuple[float, float]:
+    def solve(self, product: Any, jac: Array, largest: float, radius: float) -> tuple[float, float]:
         """Minimise the quadratic model within the region, to `step`.
 
         Parameters
@@ -95,6 +98,8 @@ class Inner:
             Multiplies a vector by the Hessian.
         jac : array
             The gradient.
+        largest : float
+            Its greatest magnitude.
         radius : float
             Of the region.
 
@@ -104,32 +109,32 @@ class Inner:
             By how much the model falls, and the square of the step's norm.
         """
         space, step, residual, along = self.space, self.step, self.residual, self.along
-        begin = [(step, [(0.0, jac)]), (residual, [(1.0, jac)]), (along, [(-1.0, jac)])]
+        # Residuals and directions in units of the gradient, which may be too great or too small to square.
+        unit = 2.0 ** max(math.frexp(largest)[1] - 1, int(np.finfo(space.dtype).minexp))
+        begin = [(step, [(0.0, jac)]), (residual, [(1 / unit, jac)]), (along, [(-1 / unit, jac)])]
         (square,), _ = space.run(begin, [((residual,), (residual,))])
-        if square == 0:
-            return 0.0, 0.0
-        enough = min(0.5, math.sqrt(math.sqrt(square))) * math.sqrt(square)
+        enough = min(0.5, math.sqrt(unit * math.sqrt(square))) * math.sqrt(square)
         fallen = step_step = step_along = 0.0
         along_along = square
         for _ in range(2 * space.n):
             times = product(along)
-            (curvature,), _ = space.run([], [((along,), (times,))])
+            curvature = space.dot(along, times)
             if not math.isfinite(curvature):
                 return math.nan, 0.0
-            length = square / curvature if curvature > 0 else math.inf
+            length = unit * square / curvature if curvature > 0 else math.inf
             if length == math.inf or step_step + length * (2 * step_along + length * along_along) >= radius * radius:
                 length = _to_edge(step_step, step_along, along_along, radius)
                 space.run([(step, [(1.0, step), (length, along)])])
-                return fallen + length * square - 0.5 * length * length * curvature, radius * radius
+                return unit * (fallen + length * square) - 0.5 * length * length * curvature, radius * radius
             fallen += 0.5 * length * square
-            changes = [(step, [(1.0, step), (length, along)]), (residual, [(1.0, residual), (length, times)])]
+            changes = [(step, [(1.0, step), (length, along)]), (residual, [(1.0, residual), (length / unit, times)])]
             (next_square, step_step), _ = space.run(changes, [((residual,), (residual,)), ((step,), (step,))])
             if math.sqrt(next_square) <= enough:
                 break
             share, square = next_square / square, next_square
             turn = [(along, [(-1.0, residual), (share, along)])]
             (along_along, step_along), _ = space.run(turn, [((along,), (along, step))])
-        return fallen, step_step
+        return unit * fallen, step_step
 
 
 def _to_edge(step_step: float, step_along: float, along_along: float, radius: float) -> float:

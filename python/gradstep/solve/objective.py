@@ -11,6 +11,7 @@ import numpy as np
 
 from gradstep.containers import Array, is_cuda
 from gradstep.solve.box import Box
+from gradstep.solve.differences import accuracy, derivatives, moved
 from gradstep.solve.vectors import Space
 from gradstep.states import on_host
 
@@ -60,7 +61,7 @@ class Objective:
     start : array
         `x0` as a vector, which becomes the trial.
     eps : float, optional
-        The step of finite differences.
+        The step of finite differences, if it is not to be in proportion to x.
     bounds : Box, optional
         Within which finite differences keep.
     """
@@ -83,7 +84,9 @@ class Objective:
             raise ValueError(f"jac: expected a callable, True or None, got {jac!r}")
         self.fun, self.jac, self.space, self.bounds = fun, jac, space, bounds
         self.args = args if isinstance(args, tuple) else (args,)
-        self.eps = eps if eps is not None else 1e-8 if space.dtype == np.float64 else math.sqrt(1.2e-7)
+        self.eps = eps
+        exact = accuracy(space.dtype)  # for differences of gradients that are exact, or differences themselves
+        self.gap = exact if jac is True or callable(jac) else math.sqrt(exact)
         self.nfev = self.njev = 0
         self._for_fun = Handout(space, start)
         self._for_jac = None if jac is True else Handout(space, space.vector())
@@ -113,14 +116,13 @@ class Objective:
             self.space.run([(self._for_jac.vector, [(1.0, self.trial)])])
         self.nfev += 1
         found = self.fun(x, *self.args)
+        self.njev += 1
         if self._for_jac is None:
             if not isinstance(found, Sequence) or len(found) != 2:
                 raise TypeError(f"fun: expected to return the value and the gradient, got {_kind(found)}")
-            self.njev += 1
             return self._value_of(found[0]), self.vector_of(found[1], "fun")
         f, x = self._value_of(found), self.space.shaped(self._for_jac.vector)
         if callable(self.jac):
-            self.njev += 1
             return f, self.vector_of(self.jac(x, *self.args), "jac")
         return f, self._differences(f, self._for_jac.vector)
 
@@ -149,26 +151,19 @@ class Objective:
         return g.reshape(-1)
 
     def _differences(self, f: Any, point: Array) -> Array:
-        """Return the gradient by SciPy's forward differences, on the host."""
-        from scipy.optimize import approx_fprime
+        """Return the gradient by forward differences, on the host."""
+        space, x, f = self.space, np.array(on_host(point)), plain(f, "fun")
 
-        space, x = self.space, np.array(on_host(point))
-
-        def at(moved: Array) -> float:
-            values = x.copy()
-            values[free] = moved
-            if np.array_equal(values, x):
-                return plain(f, "fun")
+        def at(values: Array) -> float:
             self.nfev += 1
             made = space.vector()
             space.from_host(made, values)
             return plain(self.fun(space.shaped(made), *self.args), "fun")
 
-        steps = np.full(space.n, self.eps, space.dtype) if self.bounds is None else self.bounds.steps(x, self.eps)
-        free = steps != 0
-        g = np.zeros(space.n, space.dtype)
-        with np.errstate(invalid="ignore"):
-            g[free] = approx_fprime(x[free], at, steps[free]) if free.any() else 0
+        known = math.isfinite(f)  # or differences from it would tell nothing
+        g = derivatives(at, f, x, moved(x, self.eps, self.bounds)) if known else np.full(space.n, np.nan)
+        with np.errstate(over="ignore"):
+            g = g.astype(space.dtype)
         if not space.on_device:
             return g
         made = space.vector()

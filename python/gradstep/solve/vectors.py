@@ -97,6 +97,10 @@ class Space:
         """Return a dot product, with the same bits on every machine."""
         return self.run(products=[((a,), (b,))])[0][0]
 
+    def largest(self, a: Array) -> float:
+        """Return the greatest magnitude of an element."""
+        return self.run(largest=a)[1]
+
     def from_host(self, vector: Array, values: Array) -> None:
         """Write a NumPy array into a vector."""
         if self.on_device:
