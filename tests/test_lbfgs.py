@@ -271,6 +271,7 @@ class TestErrors:
             ([np.zeros(3), np.zeros(3, "f4")], {}, TypeError, "double precision"),
             (np.zeros(3), {"maxiter": 0}, ValueError, "maxiter"),
             (np.zeros(3), {"maxcor": 501}, ValueError, "maxcor"),
+            (np.zeros(3), {"maxls": 2**31}, ValueError, "maxls: expected at most 2147483647"),
             (np.zeros(3), {"gtol": -1.0}, ValueError, "gtol"),
             (np.zeros(3), {"lr": 1.0}, TypeError, "lr"),
             ([], {}, ValueError, "params: expected at least one array"),
@@ -299,6 +300,7 @@ class TestErrors:
         assert not opt.converged
         assert "not finite" in opt.message
         same(x, np.ones(3))
+        assert "the loss" in opt.message
 
     def test_a_step_within_a_step(self):
         x = np.full(3, -1.0)
@@ -322,6 +324,24 @@ class TestErrors:
     def test_no_copies_of_it(self):
         with pytest.raises(TypeError, match="references"):
             __import__("copy").copy(gs.LBFGS(np.zeros(3)))
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_a_gradient_of_none_leaves_its_array(dtype):
+    np.full(1000, np.nan)  # what memory may hold
+    params = {"a": np.zeros(3, dtype), "b": np.full(2, 7, dtype), "c": np.zeros((), dtype)}
+    opt = gs.LBFGS(params)
+
+    def loss_and_grads(p):
+        gap, more = p["a"] - 3, p["c"] - 1
+        return float(gap @ gap + more**2), {"a": 2 * gap, "b": None, "c": 2 * more}
+
+    assert opt.step(loss_and_grads) < 1e-6
+    same(params["b"], np.full(2, 7, dtype))
+    assert not opt.state["changes"]["b"].any()
+    alone = gs.LBFGS(np.full(2, 7, dtype))
+    assert alone.step(lambda p: (1.0, None)) == 1.0
+    assert alone.converged
 
 
 def test_threads_are_served_one_after_the_other():

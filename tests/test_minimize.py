@@ -600,7 +600,7 @@ class TestHostileFunctions:
         found = gs.minimize(lambda x: x @ x, start, jac=lambda x: -2 * x, method=method, bounds=bounds, **given)
         assert found.status == 2
         assert not found.success
-        assert "jac" in found.message
+        assert "the gradient may be wrong" in found.message
         same(found.x, start)
         assert found.nfev < 200
 

@@ -15,7 +15,6 @@ from gradstep.hyperparameters import NON_NEGATIVE, check_float
 from gradstep.overlap import refuse_overlap
 from gradstep.schedules import COUNT
 from gradstep.solve import lbfgs
-from gradstep.solve.minimize import MOST_PAIRS
 from gradstep.solve.objective import number, pair
 from gradstep.solve.search import Callback, Search
 from gradstep.solve.vectors import Space
@@ -83,11 +82,9 @@ class LBFGS(Checkpointed):
         ftol: float = 1e7 * sys.float_info.epsilon,
     ) -> None:
         super().__init__()
-        counts = {"maxiter": maxiter, "maxcor": maxcor, "maxls": maxls}
-        self.maxiter, self.maxcor, self.maxls = (COUNT(name, value) for name, value in counts.items())
+        self.maxiter = COUNT("maxiter", maxiter)
+        self.maxcor, self.maxls = lbfgs.count("maxcor", "maxcor", maxcor), lbfgs.count("maxls", "maxls", maxls)
         self.gtol, self.ftol = check_float("gtol", NON_NEGATIVE, gtol), check_float("ftol", NON_NEGATIVE, ftol)
-        if self.maxcor > MOST_PAIRS:
-            raise ValueError(f"maxcor: expected at most {MOST_PAIRS}, got {maxcor}")
         self._forest = Forest([params], False)
         labels = self._forest.labels
         backend, self._arrays = checked(self._forest.arrays([params]), labels)
@@ -118,7 +115,8 @@ class LBFGS(Checkpointed):
         ----------
         loss_and_grads : callable
             ``loss_and_grads(params)`` returns the loss and the gradients, in a container as `params`, with the
-            parameters as they are then: they hold each point that is tried. It is called at least once.
+            parameters as they are then: they hold each point that is tried. A gradient of None is one of zeros. It is
+            called at least once.
 
         Returns
         -------
@@ -139,7 +137,7 @@ class LBFGS(Checkpointed):
             self._gather_x.step(self._arrays)
             self._gather_trial.step(self._arrays)
             self._loss_and_grads = loss_and_grads
-            search = Search(self, Callback(None), gtol=self.gtol, ftol=self.ftol, maxiter=self.maxiter)
+            search = Search(self, Callback(None), gtol=self.gtol, ftol=self.ftol, maxiter=self.maxiter, what="the loss")
             try:
                 lbfgs.run(self, search, lambda: self._x)
             finally:
@@ -163,7 +161,10 @@ class LBFGS(Checkpointed):
         assert self._loss_and_grads is not None
         found, grads = pair(self._loss_and_grads(self._params), "loss_and_grads")
         loss = number(found, self._space, "loss_and_grads")
-        self._gather_told.step(self._forest.flatten(grads, "grads"))
+        told = self._forest.flatten(grads, "grads")
+        if any(g is None for g in told):
+            self._space.from_host(self._told, np.zeros(self._space.n))
+        self._gather_told.step(told)
         return loss, self._told
 
     @property

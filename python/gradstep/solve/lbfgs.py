@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from gradstep import _cpu
-from gradstep.containers import Array
+from gradstep.containers import Array, shown
+from gradstep.schedules import COUNT
 from gradstep.solve.box import Box
 from gradstep.solve.objective import Objective, plain
 from gradstep.solve.search import Search
@@ -16,6 +17,18 @@ from gradstep.solve.vectors import Space
 from gradstep.states import on_host
 
 TRIAL, MOVED, FAILED = range(3)
+MOST = {
+    "maxcor": 500,  # pairs of which the argument of a CUDA kernel holds the addresses
+    "maxls": 2**31 - 1,
+}
+
+
+def count(name: str, label: str, value: Any) -> int:
+    """Return an option of the method, which messages call `label`, checked."""
+    found = COUNT(label, value)
+    if found > MOST[name]:
+        raise ValueError(f"{label}: expected at most {MOST[name]}, got {shown(value)}")
+    return found
 
 
 class Free:

@@ -71,6 +71,8 @@ class Search:
         Limit of evaluations.
     history : bool
         Whether the course is kept.
+    what : str
+        What messages call the function.
     """
 
     def __init__(
@@ -84,10 +86,11 @@ class Search:
         xtol: float = 0.0,
         maxfun: int = sys.maxsize,
         history: bool = False,
+        what: str = "fun",
     ) -> None:
         self.objective, self.callback = objective, callback
         self.gtol, self.ftol, self.xtol, self.maxiter, self.maxfun = gtol, ftol, xtol, maxiter, maxfun
-        self.nit, self.f = 0, math.nan
+        self.nit, self.f, self.what = 0, math.nan, what
         self.status, self.message = STUCK, ""
         self._course: dict[str, list[float]] | None = {"fun": [], "grad": [], "step": []} if history else None
 
@@ -98,15 +101,15 @@ class Search:
 
     def stuck(self, what: str) -> bool:
         """Note that no better point was found; return True."""
-        return self.end(STUCK, f"{what}: jac may be wrong, or gtol, ftol and xtol out of reach")
+        return self.end(STUCK, f"{what}: the gradient may be wrong, or the limits out of reach")
 
     def begin(self, f: float, largest: float) -> bool:
         """Take note of the first point; return whether the search is over."""
         self.f = f
         self._record(f, largest, 0.0)
         if not (math.isfinite(f) and math.isfinite(largest)):
-            what = "fun" if not math.isfinite(f) else "its gradient"
-            return self.end(NOT_FINITE, f"{what} is not finite at x0")
+            what = self.what if not math.isfinite(f) else f"the gradient of {self.what}"
+            return self.end(NOT_FINITE, f"{what} is not finite at the start")
         if largest <= self.gtol:
             return self.end(CONVERGED, self._small_gradient())
         return self._at_limit()
@@ -121,7 +124,7 @@ class Search:
         if largest <= self.gtol:
             return self.end(CONVERGED, self._small_gradient())
         if self.ftol and abs(before - f) <= self.ftol * max(abs(before), abs(f), 1.0):
-            return self.end(CONVERGED, f"the relative change of fun is at most ftol = {self.ftol:.3g}")
+            return self.end(CONVERGED, f"the relative change of {self.what} is at most ftol = {self.ftol:.3g}")
         if self.xtol and step <= self.xtol:
             return self.end(CONVERGED, f"the step is at most xtol = {self.xtol:.3g}")
         return self._at_limit()
@@ -130,7 +133,7 @@ class Search:
         """Whether no further evaluation is allowed."""
         if self.objective.nfev < self.maxfun:
             return False
-        return self.end(LIMIT, f"fun was evaluated maxfun = {self.maxfun} times")
+        return self.end(LIMIT, f"{self.what} was evaluated maxfun = {self.maxfun} times")
 
     def result(self, x: Array, jac: Array, **more: Any) -> OptimizeResult:
         """Return what SciPy's methods return."""
