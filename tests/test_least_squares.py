@@ -1,5 +1,7 @@
 """gs.least_squares against SciPy's, on the problems of Moré, Garbow and Hillstrom."""
 
+import re
+
 import numpy as np
 import pytest
 from scipy.optimize import Bounds, least_squares
@@ -51,7 +53,7 @@ class TestOptions:
         np.testing.assert_allclose(fit(scale, xtol=1e-14, ftol=1e-14).x, [2e4, 0.7, 5], rtol=1e-5)
 
     def test_each_limit_says_so(self):
-        assert fit(xtol=None, ftol=None, gtol=1e-3).status == 1
+        assert fit(noise=1.0, xtol=None, ftol=None, gtol=1e-3).status == 1
         assert fit(noise=1.0, xtol=None, gtol=None).status == 2
         assert fit(noise=1.0, ftol=None, gtol=None).status == 3
         assert fit(max_nfev=2).status == 0
@@ -74,7 +76,7 @@ class TestOptions:
 
         def newer(intermediate_result):
             assert intermediate_result.nit == 1
-            assert intermediate_result.cost > 0
+            assert intermediate_result.cost == 0.5 * intermediate_result.fun @ intermediate_result.fun
             raise StopIteration
 
         assert fit(callback=newer).nit == 1
@@ -84,6 +86,19 @@ class TestOptions:
         out = capsys.readouterr().out
         assert "iteration 1" in out
         assert "lm: " in out
+
+    @pytest.mark.parametrize("unit", [1e-30, 1e-9, 1e-4, 1e9])
+    def test_residuals_in_any_unit(self, unit):
+        t = np.linspace(0, 2, 20)
+        y = 3 * np.exp(-1.5 * t) + 0.01 * np.sin(20 * t)
+
+        def run(unit):
+            return gs.least_squares(lambda p: unit * (p[0] * np.exp(-p[1] * t) - y), [1.0, 1.0])
+
+        found, want = run(unit), run(1.0)
+        assert found.success
+        assert abs(found.nfev - want.nfev) <= 2
+        np.testing.assert_allclose(found.x, want.x, rtol=1e-4)
 
     def test_variables_of_very_different_size(self):
         t = np.linspace(0, 3000, 80)
@@ -100,6 +115,35 @@ class TestOptions:
         np.testing.assert_allclose(sparse.x, 1)
         few = gs.least_squares(lambda x: np.array([x[0] + x[1] - 2]), [0.0, 0.0])
         np.testing.assert_allclose(few.x, 1, atol=1e-6)
+
+    @pytest.mark.parametrize("size", [1.0, 1e4, 1e10])
+    @pytest.mark.parametrize("dtype", ["f4", "f8"])
+    @pytest.mark.parametrize("step", [None, 1e-3, 1e-30, [1e-3, 1e-2]], ids=str)
+    def test_differences_by_what_was_really_stepped(self, dtype, size, step):
+        start = np.array([size, size / 3], dtype)
+        found = gs.least_squares(lambda x: 2.0 * x.astype("f8") - 6, start, diff_step=step, max_nfev=1)
+        np.testing.assert_allclose(found.jac, 2 * np.eye(2), rtol=1e-6, atol=1e-6)
+
+    def test_a_relative_step(self):
+        seen = []
+        gs.least_squares(lambda x: seen.append(x) or x - 3, [10.0, -1e4], diff_step=[0.1, 0.01], max_nfev=1)
+        np.testing.assert_allclose(np.array(seen) - seen[0], [[0, 0], [1, 0], [0, 100]])
+
+    @pytest.mark.parametrize("shape", [(), (1,), (3,), (2, 2)])
+    def test_shapes_of_jacobians(self, shape):
+        n = int(np.prod(shape))
+        matrix = np.arange(1.0, 1 + 4 * n).reshape(4, n) ** 2
+
+        def run(made):
+            return gs.least_squares(lambda x: matrix @ x.ravel() - 1, np.zeros(shape), lambda x: made)
+
+        want = run(matrix)
+        same(run(matrix.reshape(4, *shape)).x, want.x)
+        assert want.x.shape == shape
+        for wrong in {(n, 4), (4 * n,), (2, 2 * n), (4, n, 1), (4, 1, n), (1, 4, n)} - {(4, n), (4, *shape)}:
+            expected = re.escape(f"jac: expected shape (4, {n})") + f".*, got float64 of shape {re.escape(str(wrong))}"
+            with pytest.raises(ValueError, match=expected):
+                run(np.ones(wrong))
 
     def test_degenerate(self):
         assert gs.least_squares(lambda x: np.ones(3), np.zeros(2)).success
@@ -154,7 +198,21 @@ class TestOptions:
         ({"method": "trf"}, ValueError, "method: expected the default"),
         ({"loss": "huber"}, ValueError, "loss"),
         ({"jac_sparsity": np.eye(2)}, ValueError, "jac_sparsity"),
-        ({"x_scale": [1.0, -1.0]}, ValueError, "x_scale: expected positive"),
+        ({"jac": np.eye(2)}, ValueError, r"jac: expected a callable or '2-point', got float64 of shape \(2, 2\)"),
+        ({"bounds": np.array([0.0, 1.0])}, ValueError, r"bounds: expected the default.*got float64 of shape \(2,\)"),
+        ({"method": np.eye(2)}, ValueError, "method: expected the default"),
+        ({"loss": np.eye(2)}, ValueError, "loss: expected the default"),
+        ({"tr_options": np.eye(2)}, ValueError, "tr_options: expected the default"),
+        ({"workers": 2}, ValueError, "workers: expected the default, .*got 2"),
+        ({"verbose": "a"}, ValueError, "verbose: expected 0, 1 or 2, got 'a'"),
+        ({"verbose": np.ones(2)}, ValueError, "verbose"),
+        ({"verbose": 3}, ValueError, "verbose"),
+        ({"kwargs": [1]}, TypeError, r"kwargs: expected a dict, got \[1\]"),
+        ({"kwargs": np.ones(2)}, TypeError, "kwargs"),
+        ({"diff_step": -1.0}, ValueError, "diff_step: expected positive numbers, got -1.0"),
+        ({"diff_step": np.ones(3)}, ValueError, "diff_step: expected positive numbers like x0, got float64"),
+        ({"x_scale": 10**400}, ValueError, "x_scale"),
+        ({"x_scale": [1.0, -1.0]}, ValueError, "x_scale: expected 'jac' or positive numbers, got"),
         ({"x_scale": "hess"}, ValueError, "x_scale"),
         ({"x_scale": [1.0, 1.0, 1.0]}, ValueError, "x_scale"),
         ({"ftol": -1.0}, ValueError, "ftol"),

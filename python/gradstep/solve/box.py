@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gradstep.containers import Array
+from gradstep.containers import Array, shown
 from gradstep.solve.vectors import Space
 from gradstep.states import on_host
 
@@ -26,9 +26,10 @@ class Box:
         if hasattr(bounds, "lb") and hasattr(bounds, "ub"):
             lows, highs = bounds.lb, bounds.ub
         else:
-            if not hasattr(bounds, "__iter__"):
-                raise TypeError(f"bounds: expected Bounds or a sequence of pairs, got {bounds!r}")
-            pairs = list(bounds)
+            try:
+                pairs = list(bounds)
+            except TypeError:
+                raise TypeError(f"bounds: expected Bounds or a sequence of pairs, got {shown(bounds)}") from None
             if len(pairs) == 1:
                 pairs *= space.n
             if len(pairs) != space.n:
@@ -36,16 +37,13 @@ class Box:
             try:
                 lows, highs = zip(*pairs, strict=True) if pairs else ((), ())
             except (TypeError, ValueError):
-                raise ValueError("bounds: expected pairs (lower, upper)") from None
+                raise ValueError(f"bounds: expected pairs (lower, upper), got {shown(bounds)}") from None
             lows, highs = ([side if x is None else x for x in of] for side, of in ((-np.inf, lows), (np.inf, highs)))
-        self.lower, self.upper = _rounded_inwards(_limits(lows, space), _limits(highs, space), space.dtype)
-        wrong = np.flatnonzero(~(self.lower <= self.upper))
-        if wrong.size:
-            k = int(wrong[0])
-            raise ValueError(
-                f"bounds[{k}]: expected a lower bound of at most the upper one, "
-                f"got {self.lower[k]!r} and {self.upper[k]!r}"
-            )
+        lows, highs = _limits(lows, space), _limits(highs, space)
+        for k in np.flatnonzero(~(lows <= highs)):
+            both = f"{float(lows[k])} and {float(highs[k])}"
+            raise ValueError(f"bounds[{k}]: expected a lower bound of at most the upper one, got {both}")
+        self.lower, self.upper = _rounded_inwards(lows, highs, space.dtype)
         if np.any(self.lower == np.inf) or np.any(self.upper == -np.inf):
             raise ValueError("bounds: expected lower bounds below infinity and upper bounds above minus infinity")
 

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from inspect import signature
 from typing import Any
 
 from gradstep.optimizer import Optimizer
 from gradstep.solve.objective import Objective, Point
 from gradstep.solve.search import NOT_FINITE, Search
+
+
+def defaults(rule: type[Optimizer]) -> dict[str, Any]:
+    """Return the hyperparameters of a rule, with their defaults."""
+    return {name: p.default for name, p in signature(rule).parameters.items() if p.kind is p.KEYWORD_ONLY}
 
 
 def minimize(rule: type[Optimizer], objective: Objective, search: Search, *, hypers: Mapping[str, Any]) -> Any:

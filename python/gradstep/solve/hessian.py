@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from gradstep.containers import Array, is_cuda
-from gradstep.solve.objective import Objective
+from gradstep.containers import Array, is_cuda, shown
+from gradstep.solve.objective import Objective, without_ones
 
 
 class Hessian:
@@ -26,7 +26,7 @@ class Hessian:
     def __init__(self, objective: Objective, hess: Any, hessp: Any) -> None:
         for name, given in (("hess", hess), ("hessp", hessp)):
             if given is not None and not callable(given):
-                raise ValueError(f"{name}: expected a callable or None, got {given!r}")
+                raise ValueError(f"{name}: expected a callable or None, got {shown(given)}")
         self.objective, self.hess, self.hessp = objective, hess, hessp
         self.nhev = 0
 
@@ -48,7 +48,7 @@ class Hessian:
             found = np.asarray(found.toarray() if hasattr(found, "toarray") else found)
         if found.dtype.kind not in "fiu":
             raise TypeError(f"hess: expected {space.dtype}, got {found.dtype}")
-        if found.size != n * n or (found.shape != (n, n) and found.shape != space.shape * 2):
+        if without_ones(found.shape) not in (without_ones((n, n)), without_ones(space.shape * 2)):
             raise ValueError(f"hess: expected shape {(n, n)}, got {found.shape}")
         return found.reshape(n, n)
 

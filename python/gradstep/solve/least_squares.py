@@ -6,6 +6,7 @@ import math
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,8 +14,8 @@ import numpy as np
 from gradstep.containers import Array, shown
 from gradstep.hyperparameters import NON_NEGATIVE, check_float
 from gradstep.schedules import COUNT
-from gradstep.solve.search import Callback
 from gradstep.solve.differences import derivatives, moved
+from gradstep.solve.search import Callback
 from gradstep.solve.vectors import Space
 from gradstep.states import on_host
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 MESSAGES = {
     -2: "callback raised StopIteration",
     0: "fun was evaluated max_nfev times",
-    1: "no component of the gradient is above gtol",
+    1: "the residuals are orthogonal to each column of the Jacobian within gtol",
     2: "the relative change of the cost is below ftol",
     3: "the trust region is below xtol",
     4: "the relative change of the cost is below ftol, and the trust region below xtol",
@@ -75,8 +76,8 @@ def least_squares(
     method : {"lm"}
         There is one.
     ftol, xtol, gtol : float or None
-        Limits of the relative change of the cost, of the trust region relative to x, and of the greatest magnitude in
-        the gradient; None for none.
+        Limits of the relative change of the cost, of the trust region relative to x, and of the greatest cosine between
+        the residuals and a column of the Jacobian, which no units change; None for none.
     x_scale : float, array_like, "jac" or None
         Size of each variable, :math:`1 / D`; None and "jac" take the inverse of the greatest norm that its column had.
     loss : {"linear"}
@@ -129,18 +130,24 @@ def least_squares(
     (True, [3.0, 1.5])
     """
     lows, highs = _sides(bounds)
-    plain = {
-        "bounds": bool(np.all(lows == -np.inf) and np.all(highs == np.inf)),
-        "method": method == "lm",
-        "loss": loss == "linear",
-        "tr_solver": tr_solver is None,
-        "tr_options": not tr_options,
-        "jac_sparsity": jac_sparsity is None,
-        "workers": workers is None,
+    free = np.all(lows == -np.inf) and np.all(highs == np.inf)
+    fixed: dict[str, tuple[Any, Any]] = {
+        "bounds": (None if free else bounds, None),
+        "method": (method, "lm"),
+        "loss": (loss, "linear"),
+        "tr_solver": (tr_solver, None),
+        "tr_options": ({} if tr_options is None else tr_options, {}),
+        "jac_sparsity": (jac_sparsity, None),
+        "workers": (workers, None),
     }
-    for name, fits in plain.items():
-        if not fits:
-            raise ValueError(f"{name}: expected the default, as the method is that of Levenberg and Marquardt")
+    for name, (value, default) in fixed.items():
+        if not isinstance(value, type(default)) or value != default:
+            method_is = "as the method is that of Levenberg and Marquardt"
+            raise ValueError(f"{name}: expected the default, {method_is}, got {shown(value)}")
+    if not isinstance(verbose, Integral) or verbose not in (0, 1, 2):
+        raise ValueError(f"verbose: expected 0, 1 or 2, got {shown(verbose)}")
+    if kwargs is not None and not isinstance(kwargs, Mapping):
+        raise TypeError(f"kwargs: expected a dict, got {shown(kwargs)}")
     told = Callback(callback)
     limits = {
         name: 0.0 if value is None else check_float(name, NON_NEGATIVE, value)
@@ -165,8 +172,8 @@ class Residuals:
     def __init__(self, fun: Any, jac: Any, x0: Any, args: Any, kwargs: Mapping[str, Any], diff_step: Any) -> None:
         if not callable(fun):
             raise TypeError(f"fun: expected a callable, got {type(fun).__name__}")
-        if not callable(jac) and jac != "2-point":
-            raise ValueError(f"jac: expected a callable or '2-point', got {jac!r}")
+        if not callable(jac) and not (isinstance(jac, str) and jac == "2-point"):
+            raise ValueError(f"jac: expected a callable or '2-point', got {shown(jac)}")
         self.space, start = Space.of(x0)
         self.start = np.array(on_host(start), np.float64)
         self.given = fun, jac
@@ -185,8 +192,9 @@ class Residuals:
         self.njev += 1
         if callable(jac):
             found = _numbers(jac(self.own(x), *self.args, **self.kwargs), "jac")
-            if found.size != f.size * space.n or found.shape[: found.ndim - len(space.shape)] == ():
-                raise ValueError(f"jac: expected shape {(f.size, space.n)}, got {found.shape}")
+            fits = dict.fromkeys([(f.size, space.n), (f.size, *space.shape)])
+            if found.shape not in fits:
+                raise ValueError(f"jac: expected shape {' or '.join(map(str, fits))}, got {shown(found)}")
             return found.reshape(f.size, space.n)
         at = x.astype(space.dtype)
         there = moved(at, None if self.step is None else self.step * np.abs(at))
@@ -218,7 +226,7 @@ def _sides(bounds: Any) -> tuple[Array, Array]:
         lows, highs = (bounds.lb, bounds.ub) if hasattr(bounds, "lb") else bounds
         return np.asarray(lows, np.float64), np.asarray(highs, np.float64)
     except (TypeError, ValueError):
-        raise ValueError(f"bounds: expected a pair, got {bounds!r:.80}") from None
+        raise ValueError(f"bounds: expected a pair, got {shown(bounds)}") from None
 
 
 def _sizes(name: str, expected: str, given: Any, space: Space) -> Array:
@@ -251,11 +259,12 @@ def _search(
     if not math.isfinite(cost):
         raise ValueError(f"fun: expected residuals at x0 whose squares can be summed, got up to {np.abs(f).max():.3g}")
     while True:
-        if np.abs(jac.T @ f).max(initial=0.0) <= limits["gtol"]:
+        columns = np.linalg.norm(jac, axis=0)
+        if _cosine(jac, columns, f) <= limits["gtol"]:
             status = 1
         if status is not None or residuals.nfev >= max_nfev:
             break
-        norms = np.maximum(norms, np.linalg.norm(jac, axis=0))
+        norms = np.maximum(norms, columns)
         scale = 1 / np.where(norms > 0, norms, 1.0) if given_scale is None else given_scale
         size = float(np.linalg.norm(x / scale))
         if nit == 0:
@@ -277,10 +286,19 @@ def _search(
         nit += 1
         if verbose > 1:
             print(f"iteration {nit}: cost {cost:.6g}, {residuals.nfev} evaluations")
-        if callback.stops(partial(residuals.own, x), fun=cost, cost=cost, nit=nit, nfev=residuals.nfev):
+        if callback.stops(partial(residuals.own, x), fun=f.copy(), cost=cost, nit=nit, nfev=residuals.nfev):
             status = -2
             break
     return _result(residuals, x, f, cost, jac, status or 0, nit, verbose)
+
+
+def _cosine(jac: Array, columns: Array, f: Array) -> float:
+    """Return the greatest between residuals and a column of the Jacobian, given the columns' norms."""
+    size = np.linalg.norm(f)
+    if size == 0 or not columns.any():
+        return 0.0
+    directions = np.divide(jac, columns, out=np.zeros_like(jac), where=columns > 0)
+    return float(np.abs(directions.T @ (f / size)).max())
 
 
 class Model:

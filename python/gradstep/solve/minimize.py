@@ -6,9 +6,13 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from gradstep import hyperparameters
+from gradstep.containers import shown
 from gradstep.hyperparameters import check_flag, check_float
 from gradstep.rules import NAG, SGD, Adagrad, Adam, AdamW, GradientDescent, Momentum
 from gradstep.schedules import COUNT, POSITIVE, WHOLE
@@ -32,7 +36,6 @@ RULES = {
     "adamw": AdamW,
 }
 STOPPING = {"gtol": 1e-5, "ftol": 0.0, "xtol": 0.0, "maxiter": 15000, "maxfun": sys.maxsize}
-MOST_PAIRS = 500  # of which the argument of a CUDA kernel holds the addresses
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class Method:
 
 
 METHODS: dict[str, Method] = {
-    **{name: Method(partial(descent.minimize, rule)) for name, rule in RULES.items()},
+    **{name: Method(partial(descent.minimize, rule), descent.defaults(rule)) for name, rule in RULES.items()},
     "newton": Method(newton.minimize, stopping={"maxiter": 1000}),
     "newton-cg": Method(newton_cg.minimize, stopping={"maxiter": 1000}),
     "l-bfgs": Method(
@@ -121,7 +124,8 @@ def minimize(
         ``eps``: the step of finite differences; by default, and where rounding leaves nothing of it, 1.5e-8 (3.5e-4 in
         float32) times max(1, abs(x)).
         ``disp``, ``history`` (False): print a line at the end; keep the course in ``result.history``.
-        The update rules take their hyperparameters, ``lr`` and so on, schedules too.
+        The update rules take their hyperparameters, ``lr`` and so on, schedules too; ``eps`` is then that of the rule
+        if it has one.
 
     Returns
     -------
@@ -190,9 +194,11 @@ def _split(
     limits: dict[str, Any] = {**STOPPING, **method.stopping}
     if tol is not None:
         limits.update(dict.fromkeys(method.tol, check_float("tol", hyperparameters.NON_NEGATIVE, tol)))
-    disp = bool(options.pop("disp", False))
+    disp = options.pop("disp", False)
+    if disp is not None and not isinstance(disp, (Integral, np.bool_)):
+        raise TypeError(f"options['disp']: expected True, False or a whole number, got {shown(disp)}")
     history = check_flag("options['history']", options.pop("history", False))
-    eps = options.pop("eps", None)
+    eps = None if "eps" in method.options else options.pop("eps", None)  # of a rule that has one it is the rule's
     if eps is not None:
         eps = POSITIVE("options['eps']", eps)
     for key in limits.keys() & options.keys():
@@ -201,22 +207,20 @@ def _split(
         limits[key] = check_float(f"options[{key!r}]", hyperparameters.NON_NEGATIVE, limits[key])
     for key, kind in (("maxiter", WHOLE), ("maxfun", COUNT)):
         limits[key] = kind(f"options[{key!r}]", limits[key])
-    if name in RULES:
-        return limits, {"hypers": options}, eps, disp, history
     own = {**method.options}
-    for key in own.keys() & options.keys():
-        own[key] = COUNT(f"options[{key!r}]", options.pop(key))
-    if own.get("maxcor", 1) > MOST_PAIRS:
-        raise ValueError(f"options['maxcor']: expected at most {MOST_PAIRS}, got {own['maxcor']}")
-    if options:
-        known = ", ".join([*limits, *own, "eps", "disp", "history"])
-        raise ValueError(f"options: expected some of {known}, got {next(iter(options))!r}")
-    return limits, own, eps, disp, history
+    unknown = [key for key in options if key not in own]
+    if unknown:
+        known = ", ".join(dict.fromkeys([*limits, *own, "eps", "disp", "history"]))
+        raise ValueError(f"options: expected some of {known}, got {shown(unknown[0])}")
+    if name in RULES:
+        return limits, {"hypers": options}, eps, bool(disp), history
+    own.update((key, lbfgs.count(key, f"options[{key!r}]", value)) for key, value in options.items())
+    return limits, own, eps, bool(disp), history
 
 
 def _known(method: Any) -> str:
     if not isinstance(method, str) or method.lower() not in METHODS:
-        raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}")
+        raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {shown(method)}")
     return method.lower()
 
 

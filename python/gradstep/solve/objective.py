@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gradstep.containers import Array, is_cuda
+from gradstep.containers import Array, is_cuda, shown
 from gradstep.solve.box import Box
 from gradstep.solve.differences import accuracy, derivatives, moved
 from gradstep.solve.vectors import Space
@@ -80,8 +80,8 @@ class Objective:
             raise TypeError(f"fun: expected a callable, got {type(fun).__name__}")
         if isinstance(jac, np.bool_):
             jac = bool(jac)
-        if jac is not True and jac not in (None, False, "2-point") and not callable(jac):
-            raise ValueError(f"jac: expected a callable, True or None, got {jac!r}")
+        if not (callable(jac) or jac is None or isinstance(jac, bool) or (isinstance(jac, str) and jac == "2-point")):
+            raise ValueError(f"jac: expected a callable, True, None or '2-point', got {shown(jac)}")
         self.fun, self.jac, self.space, self.bounds = fun, jac, space, bounds
         self.args = args if isinstance(args, tuple) else (args,)
         self.eps = eps
@@ -140,14 +140,15 @@ class Objective:
             g = device.view(g)
         else:
             g = np.asarray(g)
-        if g.shape != space.shape and g.shape != (space.n,) and not (g.size == space.n == 1):
+        if g.shape != (space.n,) and without_ones(g.shape) != without_ones(space.shape):
             raise ValueError(f"{origin}: expected shape {space.shape}, got {_kind(g)}")
         if g.dtype != space.dtype:
             if g.dtype.kind not in "fiu":
                 raise TypeError(f"{origin}: expected {space.dtype}, got {_kind(g)}")
-            g = g.astype(space.dtype)
+            with np.errstate(over="ignore"):
+                g = g.astype(space.dtype)
         if not g.flags.c_contiguous:
-            return space.copy(g)
+            return space.copy(g.reshape(space.shape))
         return g.reshape(-1)
 
     def _differences(self, f: Any, point: Array) -> Array:
@@ -234,6 +235,11 @@ def plain(f: Any, origin: str) -> float:
     if found.size != 1 or (found.dtype.kind not in "fiub" and found.dtype.name != "bfloat16"):
         raise TypeError(f"{origin}: expected to return a number, got {_kind(f)}")
     return float(found.reshape(()))
+
+
+def without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return a shape without its axes of one element."""
+    return tuple(n for n in shape if n != 1)
 
 
 def _kind(x: Any) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradstep.containers import Array
+from gradstep.containers import Array, shown
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
@@ -30,7 +30,7 @@ class Callback:
 
     def __init__(self, given: Callable[..., Any] | None) -> None:
         if given is not None and not callable(given):
-            raise TypeError(f"callback: expected a callable, got {given!r}")
+            raise TypeError(f"callback: expected a callable, got {shown(given)}")
         self.given, self._takes_result = given, False
         with suppress(TypeError, ValueError):  # what is compiled may have no signature
             self._takes_result = given is not None and {*inspect.signature(given).parameters} == {"intermediate_result"}
