@@ -29,16 +29,19 @@ static void read(float* const* arrays, std::int64_t begin, std::int64_t end) {
 
 using Work = void (*)(float* const*, std::int64_t, std::int64_t);
 
-static void share(Work work, float* const* a, std::int64_t n, int threads) {
+static void share(Work work, float* const* a, std::int64_t n, int threads, std::int64_t times) {
+  auto part = [=](int t) {
+    for (std::int64_t k = 0; k < times; ++k) work(a, n * t / threads, n * (t + 1) / threads);
+  };
   std::vector<std::thread> team;
-  for (int t = 1; t < threads; ++t) team.emplace_back(work, a, n * t / threads, n * (t + 1) / threads);
-  work(a, 0, n / threads);
+  for (int t = 1; t < threads; ++t) team.emplace_back(part, t);
+  part(0);
   for (auto& thread : team) thread.join();
 }
 
 // Of 2 + states streams, all but the last are written back: parameter, states, and the gradient that is read.
-// One stream alone is only read.
-extern "C" void ceiling(float* const* a, int states, std::int64_t n, int threads) {
+// One stream alone is only read. Each thread sweeps its share so many times: in a cache, its start would count else.
+extern "C" void ceiling(float* const* a, int states, std::int64_t n, int threads, std::int64_t times) {
   constexpr Work works[] = {read, sweep<1, 2>, sweep<2, 3>, sweep<3, 4>};
-  share(works[states + 1], a, n, threads);
+  share(works[states + 1], a, n, threads, times);
 }

@@ -1,0 +1,99 @@
+"""Measures gradstep against what memory allows, pure Python, NumPy and its peers; see bench/README.md."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bench import compare, machine, readme, report
+from bench.questions import NAMES
+from bench.run import Run, answer, measure
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return what reads the command line."""
+    top = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    _what(top)
+    top.add_argument("--only", nargs="+", choices=NAMES, default=NAMES, metavar="QUESTION", help=f"of {', '.join(NAMES)}")
+    top.add_argument("--output", type=Path, default=Path("bench-run"), help="folder for run.json, report.md, pictures")
+    top.add_argument("--strict", action="store_true", help="exit with 1 if a figure is not reached")
+    commands = top.add_subparsers(dest="command", metavar="compare | readme | report")
+    two = commands.add_parser("compare", help="say what changed between two runs, beyond noise")
+    two.add_argument("before", type=Path)
+    two.add_argument("after", type=Path)
+    for name, help in (("readme", "write a run's table into README.md"), ("report", "write the report of a run again")):
+        commands.add_parser(name, help=help).add_argument("run", type=Path)
+    aside = commands.add_parser("answer")
+    aside.add_argument("question", choices=NAMES)
+    aside.add_argument("--seconds", type=float)
+    _what(aside)
+    return top
+
+
+def _what(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--quick", action="store_true", help="fewer sizes and rounds: under two minutes")
+    parser.add_argument("--peers", nargs="*", default=[], metavar="PEER", help="only those whose names contain one of these")
+
+
+def main() -> int:
+    """Run what was asked for."""
+    args = parser().parse_args()
+    if args.command == "answer":
+        answer(args.question, args.quick, args.peers, args.seconds)
+    elif args.command == "compare":
+        print(compare.text(Run.load(args.before), Run.load(args.after)))
+    elif args.command == "readme":
+        readme.rewrite(args.run)
+    elif args.command == "report":
+        report.write(Run.load(args.run), args.run.parent)
+    else:
+        return suite(args)
+    return 0
+
+
+def suite(args: argparse.Namespace) -> int:
+    """Measure; what was measured until Ctrl-C is written, too."""
+    run = Run("python -m bench " + " ".join(sys.argv[1:]), args.quick, machine.facts())
+    args.output.mkdir(parents=True, exist_ok=True)
+    interrupted = False
+    try:
+        with progress(len(args.only)) as watch:
+            measure(run, args.only, args.peers, watch)
+    except KeyboardInterrupt:
+        interrupted = True
+    run.save(args.output / "run.json")
+    report.write(run, args.output)
+    report.show(run)
+    wrong = run.failures or any(why.startswith("WRONG") for m in run.measurements for why in m.absent.values())
+    return 130 if interrupted else int(bool(wrong) or (args.strict and bool(report.missed(run))))
+
+
+@contextmanager
+def progress(questions: int) -> Iterator[Callable[[str, dict[str, Any]], None]]:
+    """Show a bar on a terminal, where rich is installed."""
+    try:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    except ImportError:
+        yield lambda question, told: None
+        return
+    columns = (TextColumn("{task.description:<48}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, transient=True, disable=not sys.stdout.isatty()) as bar:
+        task = bar.add_task("", total=questions)
+
+        def watch(question: str, told: dict[str, Any]) -> None:
+            nonlocal cases
+            if "cases" in told:
+                cases = told["cases"] or 1
+            elif "measured" in told:
+                bar.update(task, advance=1 / cases, description=f"{question}: {told['measured']['case']}"[:48])
+
+        cases = 1
+        yield watch
+
+
+if __name__ == "__main__":
+    sys.exit(main())

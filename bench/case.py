@@ -1,0 +1,129 @@
+"""What questions are made of: cases, the contestants in them, and the figures that come of their times."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+
+class Absent(Exception):
+    """Why a contestant does not take part."""
+
+
+class Wrong(Exception):
+    """How a contestant's output differs from what it must be."""
+
+
+def nothing() -> None:
+    """Stands where a contestant needs no preparation."""
+
+
+@dataclass
+class Contestant:
+    """One way to do the work of a case.
+
+    `before` is called, untimed, before each call. A call makes `steps` steps. One that is `timed` returns what counts
+    itself. Where a ceiling moves other bytes than the case says, it says so. One without `result` computes nothing.
+    """
+
+    call: Callable[[], Any]
+    result: Callable[[], Sequence[Any]] | None = None
+    before: Callable[[], object] = nothing
+    steps: int = 1
+    timed: bool = False
+    nbytes: int | None = None
+
+
+@dataclass
+class Case:
+    """The same work for some contestants, which are made when it begins.
+
+    `expected` gives what `sample` sees of each result after `CHECKED` calls. Caches are "warm" by `warm` calls that
+    are not counted, or "flushed". A turn begins after a `rest` in seconds, which lets the idle threads of the turn
+    before fall asleep: they spin on the same cores. There are `rounds`, or fewer where `seconds` are over, with new
+    contestants in each of so many `runs`.
+    """
+
+    name: str
+    contestants: Mapping[str, Callable[[], Contestant]]
+    expected: Callable[[], Sequence[Array]] | None = None
+    tolerance: float = 2e-6
+    nbytes: int = 0
+    footprint: int = 0  # bytes that a contestant keeps
+    caches: str = "warm"
+    warm: int = 1
+    rest: float = 0.02
+    rounds: int = 31
+    seconds: float = 4.0
+    runs: int = 1
+    unit: str = "s"
+    x: float | None = None  # where pictures put it
+    series: str = ""
+
+
+CHECKED = 3
+
+
+def sample(array: Any) -> Array:
+    """Return some 4,096 elements of an array, spread over it, or all of a smaller one."""
+    flat = np.asarray(array).reshape(-1)
+    return flat[:: max(1, flat.size // 4096) | 1].astype(np.float64)
+
+
+class Took(dict[str, list[float]]):
+    """The samples of a case; what was not measured gives NaN."""
+
+    runs: int = 1
+
+    def median(self, name: str) -> float:
+        """Median of a contestant's samples."""
+        return statistics.median(self[name]) if self.get(name) else math.nan
+
+    def percentile(self, name: str, percent: int) -> float:
+        """Return that percentile, by rank."""
+        ranked = sorted(self.get(name, ()))
+        return ranked[min(len(ranked) - 1, len(ranked) * percent // 100)] if ranked else math.nan
+
+    def ratio(self, name: str, other: str) -> float:
+        """Return the ratio of two medians."""
+        return self.median(name) / self.median(other)
+
+    def ratios_of_runs(self, name: str, other: str) -> list[float]:
+        """Return the ratio of medians within each run."""
+        a, b = (np.array_split(self.get(who) or [math.nan], self.runs) for who in (name, other))
+        return [float(np.median(x) / np.median(y)) for x, y in zip(a, b, strict=True)]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What was measured, and the key in `MUST` of what it must reach; none where it only compares."""
+
+    what: str
+    value: float
+    key: str = ""
+
+
+Question = Generator[Case | Figure, Took, None]
+
+
+@dataclass
+class Measurement:
+    """A case as it is kept: every sample of each contestant, or why there are none."""
+
+    question: str
+    case: str
+    caches: str
+    unit: str
+    nbytes: int
+    x: float | None
+    series: str
+    samples: dict[str, list[float]] = field(default_factory=dict)
+    absent: dict[str, str] = field(default_factory=dict)
+    bytes_of: dict[str, int] = field(default_factory=dict)  # where they are not those of the case

@@ -1,0 +1,1 @@
+def text(a,b): pass

@@ -1,0 +1,65 @@
+"""What memory allows: a kernel with the streams of a step, and next to no arithmetic."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import math
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gradstep as gs
+from bench import ROOT
+from bench.case import Absent, Array, Contestant
+from bench.work import Work, floats
+from gradstep.states import zeros_like
+
+IN_CACHE = 1 << 23  # bytes that a call sweeps at least: the start of its threads must not count
+
+
+@functools.cache
+def library() -> Any:
+    """Compile bench/ceiling.cpp."""
+    out = Path(tempfile.mkdtemp()) / "ceiling.so"
+    command = ["g++", "-O3", "-march=native", "-std=c++20", "-shared", "-fPIC", "-pthread", "-fopenmp-simd"]
+    try:
+        subprocess.run([*command, str(ROOT / "bench/ceiling.cpp"), "-o", str(out)], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise Absent(f"it could not be compiled: {error}") from error
+    return ctypes.CDLL(str(out))
+
+
+def streams(arrays: Sequence[Array], threads: int) -> Contestant:
+    """Sweep arrays of one size: all but one are written, and one alone is only read."""
+    sweep = library().ceiling
+    pointers = (ctypes.c_void_p * len(arrays))(*(a.ctypes.data for a in arrays))
+    n = arrays[0].size
+    written = max(1, len(arrays) - 1) if len(arrays) > 1 else 0
+    steps = max(1, IN_CACHE // (4 * n * len(arrays)))
+    moved = 4 * n * (len(arrays) + written)
+    return Contestant(
+        lambda: sweep(pointers, len(arrays) - 2, ctypes.c_int64(n), threads, steps), steps=steps, nbytes=moved
+    )
+
+
+def in_lines(n: int, count: int) -> list[Array]:
+    """Return arrays as well placed in memory as gradstep's states."""
+    arrays = [zeros_like([floats(n)], k)[0] for k in range(count)]
+    for array in arrays:
+        array.fill(1)  # untouched pages would all be read from one page of zeros
+    return arrays
+
+
+def all_threads(work: Work) -> Contestant:
+    """As many float32 elements as the step has in all; its bytes are scaled where they are others."""
+    n = max(1, math.ceil(work.footprint / 4 / (2 + work.spec.states)))
+    return streams(in_lines(n, 2 + work.spec.states), gs.get_num_threads())
+
+
+def one_thread(work: Work) -> Contestant:
+    """Sweep the same on one thread."""
+    n = max(1, math.ceil(work.footprint / 4 / (2 + work.spec.states)))
+    return streams(in_lines(n, 2 + work.spec.states), 1)

@@ -1,0 +1,35 @@
+"""DeepSpeed's Adam for the CPU. Its first use compiles it, which takes minutes: `python -m bench.contestants.deepspeed_`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from deepspeed.ops.adam import DeepSpeedCPUAdam
+from deepspeed.ops.op_builder import CPUAdamBuilder
+from torch.utils.cpp_extension import _get_build_directory
+
+from bench.case import Absent, Contestant
+from bench.work import Work
+
+
+def cpu_adam(work: Work) -> Contestant:
+    """Step all parameters."""
+    if work.spec.cls not in ("Adam", "AdamW") or work.surrounded or work.dtype != "float32":
+        raise Absent("DeepSpeed's CPU Adam is Adam and AdamW, here on float32")
+    if not compiled():
+        raise Absent("not compiled yet: `python -m bench.contestants.deepspeed_` does it, in minutes")
+    params = [torch.from_numpy(p).requires_grad_() for p in work.params()]
+    for p, g in zip(params, work.grads(), strict=True):
+        p.grad = torch.from_numpy(g)
+    opt = DeepSpeedCPUAdam(params, **work.spec.hypers, adamw_mode=work.spec.cls == "AdamW")
+    return Contestant(opt.step, lambda: [p.detach().numpy() for p in params])
+
+
+def compiled() -> bool:
+    """Whether its first use is over."""
+    return (Path(_get_build_directory(CPUAdamBuilder.NAME, False)) / f"{CPUAdamBuilder.NAME}.so").exists()
+
+
+if __name__ == "__main__":
+    CPUAdamBuilder().load()

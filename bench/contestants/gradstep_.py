@@ -1,0 +1,38 @@
+"""gradstep, in one call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradstep as gs
+from bench.case import Array, Contestant, nothing
+from bench.work import Work
+
+
+def step(work: Work) -> Contestant:
+    """Make one whole step."""
+    params = work.params()
+    grads, fill = refilled(work) if work.zero_grads else (work.grads(), nothing)
+    opt = getattr(gs, work.spec.cls)(params, **work.spec.hypers)
+    ema = gs.EMA(params, decay=work.average) if work.average is not None else None
+    options: dict[str, Any] = {
+        "clip_norm": work.clip_norm,
+        "grad_scale": work.grad_scale,
+        "average": ema,
+        "zero_grads": work.zero_grads,
+    }
+    options = options if work.surrounded else {}
+    averages = list(ema.averages) if ema else []
+    return Contestant(lambda: opt.step(grads, **options), lambda: [*params, *averages], fill)
+
+
+def refilled(work: Work) -> tuple[list[Array], Any]:
+    """Return gradients of one's own, and what writes them anew, as a backward pass does."""
+    originals = work.grads()
+    own = [g.copy() for g in originals]
+
+    def fill() -> None:
+        for mine, original in zip(own, originals, strict=True):
+            mine[...] = original
+
+    return own, fill

@@ -1,0 +1,47 @@
+"""JAX: optax's update, jitted, its buffers donated."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from bench.case import Absent, Contestant
+from bench.work import Work, complete
+
+
+def optax_jitted(work: Work) -> Contestant:
+    """Compile the whole step, and wait for its result."""
+    if work.surrounded or work.dtype != "float32":
+        raise Absent("was given the plain rule on float32 only")
+    rule = _rule(work)
+
+    def update(params: list[jax.Array], state: object, grads: list[jax.Array]) -> tuple[list[jax.Array], object]:
+        updates, state = rule.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    jitted = jax.jit(update, donate_argnums=(0, 1))
+    params, grads = [jnp.array(p) for p in work.params()], [jnp.array(g) for g in work.grads()]
+    state = rule.init(params)
+
+    def step() -> None:
+        nonlocal params, state
+        params, state = jitted(params, state, grads)
+        jax.block_until_ready(params)
+
+    return Contestant(step, lambda: [np.asarray(p) for p in params])
+
+
+def _rule(work: Work) -> optax.GradientTransformation:
+    h = complete(work.spec.hypers)
+    match work.spec.cls:
+        case "GradientDescent" | "SGD":
+            return optax.sgd(h["lr"], momentum=h["momentum"] or None, nesterov=h["nesterov"])
+        case "Adagrad":
+            return optax.adagrad(h["lr"], initial_accumulator_value=0.0, eps=0.0)
+        case "Adam":
+            return optax.adam(h["lr"], *h["betas"], eps=h["eps"])
+        case "AdamW":
+            return optax.adamw(h["lr"], *h["betas"], eps=h["eps"], weight_decay=h["weight_decay"])
+    raise Absent("optax has no such rule")

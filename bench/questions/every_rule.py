@@ -1,0 +1,41 @@
+"""Every rule on one array of 10 to 10^8 elements, against what memory allows and all peers."""
+
+from __future__ import annotations
+
+from bench.case import Case, Figure, Question
+from bench.contestants import contestants
+from bench.work import RULES, Work
+
+
+def question(quick: bool) -> Question:
+    """Measure warm, as far as caches go; the ceilings of caches are those of the same size."""
+    for rule in RULES:
+        for k in range(1, 9):
+            if quick and (k == 8 or (rule != "AdamW" and k not in (3, 6))):
+                continue
+            work = Work(rule, (10**k,))
+            took = yield Case(
+                f"{rule}, 10^{k}",
+                contestants(work),
+                work.expected,
+                nbytes=work.nbytes,
+                footprint=work.footprint,
+                x=work.footprint,
+                series=rule,
+                seconds=4.0 if k < 7 else 15.0,
+            )
+            if k == 7:
+                key = "numpy AdamW" if rule == "AdamW" else "numpy state" if work.spec.states else "numpy stateless"
+                yield Figure(f"{rule}, 10^7 elements, times faster than NumPy", took.ratio("NumPy", "gradstep"), key)
+        if not quick or rule == "AdamW":
+            work = Work(rule, (2**25,))
+            took = yield Case(
+                f"{rule}, 2^25",
+                contestants(work, ["gradstep", "ceiling"]),
+                work.expected,
+                nbytes=work.nbytes,
+                rest=0.0,
+                rounds=21,
+                seconds=15.0,
+            )
+            yield Figure(f"{rule}, 2^25 elements, share of the ceiling", took.ratio("ceiling", "gradstep"), "ceiling")

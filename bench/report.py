@@ -1,0 +1,196 @@
+"""What a run says: tables for the terminal, a Markdown report, and pictures."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from bench import pictures
+from bench.case import Figure, Measurement
+from bench.must import MUST, reached
+from bench.questions import title
+from bench.run import Run
+
+OWN = "gradstep"
+UNITS = {"s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")), "bytes": ((2.0**20, "MiB"), (2.0**10, "KiB"), (1, "bytes"))}
+
+
+def missed(run: Run) -> list[Figure]:
+    """Return the figures of earlier issues that are not reached."""
+    return [figure for figure in run.figures if not reached(figure)]
+
+
+def write(run: Run, folder: Path) -> None:
+    """Write the report and its pictures."""
+    drawn = pictures.draw(run, folder)
+    (folder / "report.md").write_text(markdown(run, drawn))
+
+
+def markdown(run: Run, drawn: dict[str, list[str]]) -> str:
+    """Return the whole report."""
+    parts = [f"# `{run.command.strip()}`", _where(run)]
+    if run.figures:
+        parts += ["## Figures that must be reached", figures(run)]
+    for question in dict.fromkeys([*(m.question for m in run.measurements), *run.failures]):
+        parts.append(f"## {title(question)}")
+        if question in run.failures:
+            parts.append(f"It failed:\n\n```text\n{run.failures[question]}\n```")
+        parts += [f"![{title(question)}]({name})" for name in drawn.get(question, [])]
+        mine = [m for m in run.measurements if m.question == question]
+        parts += [times(mine), *absences(mine)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _where(run: Run) -> str:
+    facts = run.machine
+    config = facts["gradstep"]
+    caches = ", ".join(f"{name} {spread_of_bytes(size)}" for name, size in facts["caches"].items())
+    lines = [
+        f"- {facts['processor']}, {facts['processors']} processors; {caches}; {facts['memory']} of memory, transparent huge "
+        f"pages {facts['transparent huge pages']}; {facts['kernel']}",
+        f"- gradstep {config['version']} ({facts['commit']}), {config['compiler']}, {config['isa']}, {config['threading']}, "
+        f"{config['num_threads']} threads; {config['cuda']}",
+        f"- {facts['date']}; Python {facts['python']}, {', '.join(f'{k} {v}' for k, v in facts['versions'].items())}",
+        f"- Environment: {json.dumps(facts['environment'])}; unset for the run: {facts['unset for the run'] or 'nothing'}",
+    ]
+    for question, found in run.pools.items():
+        pools = (f"{p.get('internal_api')} {p.get('version', '')} ({p.get('num_threads')})" for p in found)
+        lines.append(f"- Pools of threads after `{question}`: {', '.join(pools) or 'none known'}")
+    return "\n".join(lines)
+
+
+def spread_of_bytes(n: float) -> str:
+    """Write bytes in a unit that suits them."""
+    return quantity(n, "bytes")
+
+
+def quantity(value: float, unit: str) -> str:
+    """Write a number in the multiple of its unit that suits it."""
+    scale, name = next((pair for pair in UNITS[unit] if value >= pair[0]), UNITS[unit][-1])
+    return f"{value / scale:.3g} {name}"
+
+
+def figures(run: Run) -> str:
+    """Return the table of figures, judged."""
+    rows = [["figure", "measured", "must be", "reached"]]
+    for figure in run.figures:
+        must = MUST.get(figure.key)
+        verdict = ("yes" if reached(figure) else "**NO**") if must else ""
+        rows.append([figure.what, f"{figure.value:.3g}", str(must or ""), verdict])
+    return table(rows)
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows as a Markdown table, the first of them its head."""
+    head, *body = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([head, "|" + " --- |" * len(rows[0]), *body])
+
+
+def times(measured: Sequence[Measurement]) -> str:
+    """Return a question's table: a row a case, and in the columns of contestants how many times the base they take."""
+    names = list(dict.fromkeys(name for m in measured for name in m.samples if base(m) != name))
+    rows = [["case", OWN, "GB/s", *names]]
+    for m in measured:
+        own = base(m)
+        if own is None:
+            continue
+        middle = f"{quantity(statistics.median(m.samples[own]), m.unit)}{spread(m.samples[own])}"
+        first = middle if own == OWN else f"{own}: {middle}"
+        cells = [ratio(m, name, own) if name in m.samples else "" for name in names]
+        rows.append([f"{m.case}", first, f"{rate(m, own):.3g}" if m.nbytes else "", *cells])
+    if len(rows) == 1:
+        return ""
+    note = "The other columns are times of the first, median ± half of the range between quartiles; smaller is faster."
+    return f"{table(rows)}\n\n{note}"
+
+
+def base(m: Measurement) -> str | None:
+    """Return the contestant whose time others are shown in: ours, or the first."""
+    return OWN if OWN in m.samples else next(iter(m.samples), None)
+
+
+def rate(m: Measurement, name: str) -> float:
+    """Return gigabytes a second, of the bytes that must be moved."""
+    return m.bytes_of.get(name, m.nbytes) / statistics.median(m.samples[name]) / 1e9
+
+
+def ratios(m: Measurement, name: str, own: str) -> list[float]:
+    """Return a contestant's time in ours, round by round; for as many bytes, where both say how many."""
+    bytes_of = m.bytes_of.get(name, m.nbytes) / m.bytes_of.get(own, m.nbytes) if m.nbytes else 1.0
+    return [theirs / mine / bytes_of for theirs, mine in zip(m.samples[name], m.samples[own], strict=False)]
+
+
+def ratio(m: Measurement, name: str, own: str) -> str:
+    """Write the median of them, and their spread."""
+    found = ratios(m, name, own)
+    return f"{statistics.median(found):.3g}{spread(found)}"
+
+
+def quartiles(samples: Sequence[float]) -> tuple[float, float]:
+    """Return the lower and the upper one."""
+    if len(samples) < 2:
+        return samples[0], samples[0]
+    low, _, high = statistics.quantiles(samples, n=4, method="inclusive")
+    return low, high
+
+
+def spread(samples: Sequence[float]) -> str:
+    """Write half of the range between quartiles, in percent of the median."""
+    low, high = quartiles(samples)
+    return f" ±{50 * (high - low) / abs(statistics.median(samples) or 1):.0f}%"
+
+
+def absences(measured: Sequence[Measurement]) -> Iterator[str]:
+    """Say who did not take part, and why."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for m in measured:
+        for name, why in m.absent.items():
+            reasons.setdefault((name, why), []).append(m.case)
+    if reasons:
+        rows = [["absent", "why", "in cases"]]
+        for (name, why), cases in reasons.items():
+            where = "all" if len(cases) == len(measured) else ", ".join(cases[:3]) + (", ..." if len(cases) > 3 else "")
+            rows.append([name, why, where])
+        yield table(rows)
+
+
+def show(run: Run) -> None:
+    """Print the short form: each case with its ceiling, NumPy and the fastest peer; then the figures."""
+    rows = [["case", OWN, "ceiling", "NumPy", "fastest other"]]
+    for m in run.measurements:
+        own = base(m)
+        if own is None:
+            continue
+        others = {n: ratios(m, n, own) for n in m.samples if not n.startswith((OWN, "ceiling")) and n != own}
+        fastest = min(others, key=lambda n: statistics.median(others[n]), default=None)
+        first = quantity(statistics.median(m.samples[own]), m.unit)
+        cells = [ratio(m, name, own) if name in m.samples and name != own else "" for name in ("ceiling", "NumPy")]
+        last = f"{fastest} {ratio(m, fastest, own)}" if fastest else ""
+        rows.append([m.case, first if own == OWN else f"{own}: {first}", *cells, last])
+    judged = [["figure", "measured", "must be", "reached"]]
+    for figure in run.figures:
+        if figure.key:
+            judged.append([figure.what, f"{figure.value:.3g}", str(MUST[figure.key]), "yes" if reached(figure) else "NO"])
+    for title_, body in (("Times of gradstep's, smaller is faster", rows), ("Figures that must be reached", judged)):
+        if len(body) > 1:
+            _print(title_, body)
+    for question, why in run.failures.items():
+        print(f"{question} failed:\n{why}")
+
+
+def _print(title_: str, rows: Sequence[Sequence[str]]) -> None:
+    try:
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table
+    except ImportError:
+        print(f"\n{title_}\n\n{table(rows)}")
+        return
+    shown = Table(title=title_, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
+    for k, head in enumerate(rows[0]):
+        shown.add_column(head, overflow="fold", justify="left" if k in (0, 4) else "right")
+    for row in rows[1:]:
+        shown.add_row(*row, style="bold red" if row[-1] == "NO" else "")
+    Console().print(shown)

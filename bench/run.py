@@ -1,0 +1,121 @@
+"""A run: each question in a process of its own, since what is loaded changes results; all of it in one JSON file."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench import ROOT, machine
+from bench.case import Case, Figure, Measurement, Took
+from bench.questions import ask
+from bench.runner import Runner
+from bench.work import wake_blas
+
+QUICK = 100.0  # seconds that a quick run has for all questions
+Watch = Callable[[str, dict[str, Any]], None]
+
+
+@dataclass
+class Run:
+    """What was measured, where, and by which command."""
+
+    command: str
+    quick: bool
+    machine: dict[str, Any]
+    pools: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+    figures: list[Figure] = field(default_factory=list)
+    measurements: list[Measurement] = field(default_factory=list)
+
+    @classmethod
+    def load(cls, path: Path) -> Run:
+        """Read what `save` wrote."""
+        known = json.loads(path.read_text())
+        known["figures"] = [Figure(**f) for f in known["figures"]]
+        known["measurements"] = [Measurement(**m) for m in known["measurements"]]
+        return cls(**known)
+
+    def save(self, path: Path) -> None:
+        """Write all of it."""
+        path.write_text(json.dumps(asdict(self), indent=None, separators=(",", ":")) + "\n")
+
+    def take(self, question: str, told: dict[str, Any]) -> None:
+        """Keep what a question's process says."""
+        if "measured" in told:
+            self.measurements.append(Measurement(**told["measured"]))
+        elif "figure" in told:
+            self.figures.append(Figure(**told["figure"]))
+        elif "pools" in told:
+            self.pools[question] = told["pools"]
+        elif "failure" in told:
+            self.failures[question] = told["failure"]
+
+
+def answer(question: str, quick: bool, peers: Sequence[str], seconds: float) -> None:
+    """Measure one question in this process, and tell of it in lines of JSON."""
+    until = time.perf_counter() + seconds
+    with os.fdopen(os.dup(1), "w") as out:
+        os.dup2(2, 1)  # what libraries print is not for the reader of the lines
+
+        def tell(**said: Any) -> None:
+            print(json.dumps(said), file=out, flush=True)
+
+        tell(cases=len(cases(question, quick)))
+        wake_blas()
+        runner = Runner(quick, peers, until=until)
+        for item in runner.answers(question, ask(question, quick)):
+            tell(**{"measured" if isinstance(item, Measurement) else "figure": asdict(item)})
+        tell(pools=machine.pools())
+
+
+def cases(question: str, quick: bool) -> list[str]:
+    """Return the names of a question's cases, by playing it without measuring."""
+    names, asked, took = [], ask(question, quick), None
+    while True:
+        try:
+            item = asked.send(took)  # type: ignore[arg-type]  # the first send takes None
+        except StopIteration:
+            return names
+        took = None
+        if isinstance(item, Case):
+            names.append(item.name)
+            took = Took()
+
+
+def ask_aside(question: str, quick: bool, peers: Sequence[str], seconds: float) -> Iterator[dict[str, Any]]:
+    """Answer a question in a process of its own; yield what it tells, or how it failed."""
+    environment = {k: v for k, v in os.environ.items() if k not in machine.UNSET}
+    command = [sys.executable, "-m", "bench", "answer", question, f"--seconds={seconds}"]
+    command += [*(["--quick"] if quick else []), "--peers", *peers]
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True) as child,
+    ):
+        try:
+            assert child.stdout
+            for line in child.stdout:
+                yield json.loads(line)
+            if child.wait():
+                errors.seek(0)
+                yield {"failure": "\n".join(errors.read().splitlines()[-8:])}
+        finally:
+            child.kill()
+
+
+def measure(run: Run, questions: Sequence[str], peers: Sequence[str], watch: Watch) -> None:
+    """Ask one question after the other, which share the time there is; `watch` sees everything that is told."""
+    until = time.perf_counter() + (QUICK if run.quick else math.inf)
+    for k, question in enumerate(questions):
+        seconds = (until - time.perf_counter()) / (len(questions) - k)
+        for told in ask_aside(question, run.quick, peers, seconds):
+            run.take(question, told)
+            watch(question, told)

@@ -1,0 +1,156 @@
+"""Contestants are checked, then take turns within one process, round by round; every sample is kept."""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from bench.case import CHECKED, Absent, Array, Case, Contestant, Figure, Measurement, Question, Took, Wrong, nothing, sample
+
+LEAST_ROUNDS = 3
+LEAST_SECONDS = 2e-4  # a sample lasts so long, by repeated calls
+QUICKER = 10
+
+
+@dataclass
+class Runner:
+    """Measures cases, until its time is over; of peers, those whose names contain one of `peers`."""
+
+    quick: bool = False
+    peers: Sequence[str] = ()
+    clock: Callable[[], float] = time.perf_counter
+    sleep: Callable[[float], object] = time.sleep
+    until: float = math.inf  # on that clock; cases that would begin later are not measured
+    _sweep: Array = field(default_factory=lambda: np.zeros(0, np.uint8))
+
+    def answers(self, name: str, question: Question) -> Iterator[Measurement | Figure]:
+        """Play a question: each case is measured, and its times are sent back for the figures that follow."""
+        took = None
+        while True:
+            try:
+                item = question.send(took)  # type: ignore[arg-type]  # the first send takes None
+            except StopIteration:
+                return
+            took = None
+            if isinstance(item, Case):
+                measured = self.measure(name, item)
+                took = Took(measured.samples)
+                took.runs = item.runs
+                yield measured
+            elif not math.isnan(item.value):
+                yield item
+
+    def measure(self, question: str, case: Case) -> Measurement:
+        """Measure one case."""
+        done = Measurement(question, case.name, case.caches, case.unit, case.nbytes, case.x, case.series)
+        for _ in range(case.runs):
+            if self.clock() > self.until:
+                done.absent |= dict.fromkeys(case.contestants.keys() - done.samples, "no time was left")
+                break
+            ready = self._ready(case, done)
+            repeats = {name: self._repeats(case, c) for name, c in ready.items()}
+            until = self.clock() + case.seconds / case.runs / (QUICKER if self.quick else 1)
+            for k in range(case.rounds):
+                if k >= LEAST_ROUNDS and self.clock() > until:
+                    break
+                for name in _rotated(list(ready), k):
+                    took = self._turn(case, ready[name], repeats[name])
+                    done.samples.setdefault(name, []).append(float(f"{took:.4g}"))
+            del ready
+            gc.collect()
+        return done
+
+    def wanted(self, name: str) -> bool:
+        """Whether a contestant was asked for; ours and ceilings always are."""
+        own = name.startswith(("gradstep", "ceiling"))
+        return own or not self.peers or any(peer.lower() in name.lower() for peer in self.peers)
+
+    def _ready(self, case: Case, done: Measurement) -> dict[str, Contestant]:
+        ready: dict[str, Contestant] = {}
+        expected = None
+        for name, make in case.contestants.items():
+            if not self.wanted(name) or name in done.absent:
+                continue
+            try:
+                if case.footprint > available_memory() / 2:
+                    raise Absent("too little memory is free")
+                contestant = make()
+                if case.expected and contestant.result:
+                    expected = expected or case.expected()
+                    check(contestant, expected, case.tolerance)
+            except ImportError as error:
+                done.absent[name] = f"not installed: {error}"
+            except Absent as why:
+                done.absent[name] = str(why)
+            except Wrong as how:
+                done.absent[name] = f"WRONG: {how}"
+            except Exception as error:  # peers fail in many ways; the others are still worth measuring
+                done.absent[name] = f"failed: {type(error).__name__}: {error}".split("\n")[0]
+            else:
+                ready[name] = contestant
+                if contestant.nbytes is not None:
+                    done.bytes_of[name] = contestant.nbytes
+        return ready
+
+    def _repeats(self, case: Case, contestant: Contestant) -> int:
+        if contestant.timed or contestant.before is not nothing or case.caches == "flushed":
+            return 1
+        for _ in range(2):  # the first may still compile
+            begin = self.clock()
+            contestant.call()
+            took = self.clock() - begin
+        return max(1, min(10_000, math.ceil(LEAST_SECONDS / max(took, 1e-9))))
+
+    def _turn(self, case: Case, contestant: Contestant, repeats: int) -> float:
+        self.sleep(case.rest)
+        for _ in range(case.warm):
+            contestant.before()
+            contestant.call()
+        if case.caches == "flushed":
+            self._flush()
+        contestant.before()
+        call, turns = contestant.call, range(repeats)
+        if contestant.timed:
+            return call()  # type: ignore[no-any-return]
+        begin = self.clock()
+        for _ in turns:
+            call()
+        return (self.clock() - begin) / repeats / contestant.steps
+
+    def _flush(self) -> None:
+        if not self._sweep.size:
+            self._sweep = np.zeros(1 << 27, np.uint8)
+        self._sweep += 1
+
+
+def check(contestant: Contestant, expected: Sequence[Array], tolerance: float) -> None:
+    """Refuse a contestant whose output is not what it must be."""
+    for _ in range(CHECKED):
+        contestant.before()
+        contestant.call()
+    results = contestant.result() if contestant.result else ()
+    for k, (found, want) in enumerate(zip(results, expected, strict=True)):
+        off = np.abs(sample(found) - want) / np.maximum(1, np.abs(want))
+        if not np.all(off <= tolerance):
+            raise Wrong(f"result {k} is {np.max(off):.2g} off, where {tolerance:.2g} is allowed")
+
+
+def available_memory() -> float:
+    """Bytes that are free, as far as the system tells."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return math.inf
+    return next(float(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+
+
+def _rotated(names: list[str], k: int) -> list[str]:
+    """Each comes first in its turn: who follows whom is not always the same."""
+    k %= max(1, len(names))
+    return names[k:] + names[:k]

@@ -1,0 +1,165 @@
+"""The work that steps do: a rule on arrays of some sizes, what surrounds it, and what must come out."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import sys
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from bench import ROOT
+from bench.case import CHECKED, Array
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A row of the table: the class, in gradstep and in its textbook, its reference, and its hyperparameters."""
+
+    cls: str
+    reference: str
+    states: int
+    hypers: dict[str, Any]
+
+
+MOMENTUM: dict[str, Any] = {"lr": 0.01, "momentum": 0.9}
+ADAM: dict[str, Any] = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8}
+RULES = {
+    "GradientDescent": Rule("GradientDescent", "gradient_descent", 0, {"lr": 0.01}),
+    "SGD": Rule("SGD", "gradient_descent", 0, {"lr": 0.01}),
+    "SGD momentum": Rule("SGD", "sgd", 1, MOMENTUM),
+    "SGD nesterov": Rule("SGD", "sgd", 1, MOMENTUM | {"nesterov": True}),
+    "Momentum": Rule("Momentum", "momentum", 1, MOMENTUM),
+    "NAG": Rule("NAG", "nag", 1, MOMENTUM),
+    "Adagrad": Rule("Adagrad", "adagrad", 1, {"lr": 0.01, "eps": 1e-8}),
+    "Adam": Rule("Adam", "adam", 2, ADAM),
+    "AdamW": Rule("AdamW", "adamw", 2, ADAM | {"weight_decay": 0.01}),
+}
+
+
+@dataclass(frozen=True)
+class Work:
+    """One step of a rule; clipping, scaling, averaging and zeroing where they are asked for."""
+
+    rule: str
+    sizes: tuple[int, ...]
+    dtype: str = "float32"
+    clip_norm: float | None = None
+    grad_scale: float = 1.0
+    average: float | None = None  # the decay of an exponential moving average
+    zero_grads: bool = False
+
+    @property
+    def spec(self) -> Rule:
+        """The rule's row."""
+        return RULES[self.rule]
+
+    @property
+    def elements(self) -> int:
+        """Number of elements in all arrays."""
+        return sum(self.sizes)
+
+    @property
+    def numpy_dtype(self) -> np.dtype[Any]:
+        """The dtype of parameters and gradients."""
+        if self.dtype == "bfloat16":
+            import ml_dtypes
+
+            return np.dtype(ml_dtypes.bfloat16)
+        return np.dtype(self.dtype)
+
+    @property
+    def state_itemsize(self) -> int:
+        """Bytes of an element of a state: 16-bit parameters have states of float32."""
+        return max(4, self.numpy_dtype.itemsize)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that one step reads and writes at least."""
+        item, state = self.numpy_dtype.itemsize, self.state_itemsize
+        each = 3 * item + 2 * state * self.spec.states
+        each += item * (self.clip_norm is not None) + item * self.zero_grads + 2 * state * (self.average is not None)
+        return self.elements * each
+
+    @property
+    def footprint(self) -> int:
+        """Bytes that a step walks over."""
+        return self.elements * (2 * self.numpy_dtype.itemsize + self.state_itemsize * self.spec.states)
+
+    @property
+    def surrounded(self) -> bool:
+        """Whether more than the rule is asked for."""
+        return self.changes_grads or self.average is not None
+
+    @property
+    def changes_grads(self) -> bool:
+        """Whether a step in separate passes writes to its gradients."""
+        return self.zero_grads or self.clip_norm is not None or self.grad_scale != 1
+
+    def params(self) -> list[Array]:
+        """Return new parameters, the same at each call."""
+        return [floats(n, k).astype(self.numpy_dtype) for k, n in enumerate(self.sizes)]
+
+    def grads(self) -> list[Array]:
+        """Return gradients, shared by all contestants: whoever writes to them takes copies."""
+        return _grads(self.sizes, self.numpy_dtype, self.grad_scale)
+
+    def expected(self) -> list[Array]:
+        """Return what `sample` must see of parameters, then of averages, after `CHECKED` steps."""
+        reference = specification()
+        rule, hypers = getattr(reference, self.spec.reference), complete(self.spec.hypers)
+        grads, factor = self.grads(), 1 / self.grad_scale
+        if self.clip_norm is not None:
+            squares = (np.vdot(g, g) for g in (g.astype(np.float64) for g in grads))
+            factor = reference.clip_factor(np.sqrt(sum(squares)), self.clip_norm, self.grad_scale)
+        params, averages = [], []
+        for p, g in zip(self.params(), grads, strict=True):
+            stride = max(1, p.size // 4096) | 1
+            p, g = p[::stride].copy(), g[::stride]
+            wide = np.float32 if p.itemsize == 2 else p.dtype
+            average = p.astype(wide) if self.average is not None else None
+            states = [np.zeros(p.shape, wide) for _ in range(self.spec.states)]
+            for t in range(1, CHECKED + 1):
+                more = {"factor": factor, "average": average, "decay": self.average or 0.0}
+                reference.step(rule, p, g, states, t=t, h=hypers, **more)
+            params.append(p.astype(np.float64))
+            averages += [average.astype(np.float64)] if average is not None else []
+        return params + averages
+
+
+def complete(hypers: dict[str, Any]) -> dict[str, Any]:
+    """Return hyperparameters with the defaults of those that are not named."""
+    return {"weight_decay": 0.0, "maximize": False, "momentum": 0.0, "dampening": 0.0, "nesterov": False} | hypers
+
+
+def floats(n: int, seed: int = 0) -> Array:
+    """Return random numbers; large arrays repeat a block of 2^20."""
+    block = np.random.default_rng(seed).normal(size=min(n, 2**20)).astype(np.float32)
+    return block if n == block.size else np.resize(block, n)
+
+
+@functools.lru_cache(maxsize=1)
+def _grads(sizes: tuple[int, ...], dtype: np.dtype[Any], scale: float) -> list[Array]:
+    return [(floats(n, 1000 + k) * np.float32(scale)).astype(dtype) for k, n in enumerate(sizes)]
+
+
+def specification() -> ModuleType:
+    """Return tests/reference.py."""
+    return from_tests("reference")
+
+
+def from_tests(name: str) -> ModuleType:
+    """Import a module of tests/."""
+    if str(ROOT / "tests") not in sys.path:
+        sys.path.insert(0, str(ROOT / "tests"))
+    return importlib.import_module(name)
+
+
+def wake_blas() -> None:
+    """Start BLAS's threads, which users have too."""
+    a = floats(600 * 600).reshape(600, 600)
+    a @ a
+
