@@ -13,6 +13,9 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 
 
+CHECKED = 3  # calls, after which results are compared
+
+
 class Absent(Exception):
     """Why a contestant does not take part."""
 
@@ -30,7 +33,8 @@ class Contestant:
     """One way to do the work of a case.
 
     `before` is called, untimed, before each call. A call makes `steps` steps. One that is `timed` returns what counts
-    itself. Where a ceiling moves other bytes than the case says, it says so. One without `result` computes nothing.
+    itself. Where it moves other bytes, or may be off by less, than the case says, it says so. One without `result`
+    computes nothing that could be compared.
     """
 
     call: Callable[[], Any]
@@ -39,13 +43,14 @@ class Contestant:
     steps: int = 1
     timed: bool = False
     nbytes: int | None = None
+    tolerance: float | None = None
 
 
 @dataclass
 class Case:
     """The same work for some contestants, which are made when it begins.
 
-    `expected` gives what `sample` sees of each result after `CHECKED` calls. Caches are "warm" by `warm` calls that
+    `expected` gives what `sample` sees of each result after so many `checks`. Caches are "warm" by `warm` calls that
     are not counted, or "flushed". A turn begins after a `rest` in seconds, which lets the idle threads of the turn
     before fall asleep: they spin on the same cores. There are `rounds`, or fewer where `seconds` are over, with new
     contestants in each of so many `runs`.
@@ -55,6 +60,7 @@ class Case:
     contestants: Mapping[str, Callable[[], Contestant]]
     expected: Callable[[], Sequence[Array]] | None = None
     tolerance: float = 2e-6
+    checks: int = CHECKED
     nbytes: int = 0
     footprint: int = 0  # bytes that a contestant keeps
     caches: str = "warm"
@@ -68,9 +74,6 @@ class Case:
     series: str = ""
 
 
-CHECKED = 3
-
-
 def sample(array: Any) -> Array:
     """Return some 4,096 elements of an array, spread over it, or all of a smaller one."""
     flat = np.asarray(array).reshape(-1)
@@ -80,11 +83,17 @@ def sample(array: Any) -> Array:
 class Took(dict[str, list[float]]):
     """The samples of a case; what was not measured gives NaN."""
 
-    runs: int = 1
+    def __init__(self, samples: Mapping[str, list[float]], nbytes: Mapping[str, int], runs: int) -> None:
+        super().__init__(samples)
+        self.nbytes, self.runs = nbytes, runs
 
     def median(self, name: str) -> float:
         """Median of a contestant's samples."""
         return statistics.median(self[name]) if self.get(name) else math.nan
+
+    def rate(self, name: str) -> float:
+        """Bytes a second."""
+        return self.nbytes.get(name, 0) / self.median(name)
 
     def percentile(self, name: str, percent: int) -> float:
         """Return that percentile, by rank."""
@@ -126,4 +135,5 @@ class Measurement:
     series: str
     samples: dict[str, list[float]] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
+    runs: int = 0
     bytes_of: dict[str, int] = field(default_factory=dict)  # where they are not those of the case

@@ -88,7 +88,7 @@ def cases(question: str, quick: bool) -> list[str]:
         took = None
         if isinstance(item, Case):
             names.append(item.name)
-            took = Took()
+            took = Took({}, {}, 1)
 
 
 def ask_aside(question: str, quick: bool, peers: Sequence[str], seconds: float) -> Iterator[dict[str, Any]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.case import CHECKED, Absent, Array, Case, Contestant, Figure, Measurement, Question, Took, Wrong, nothing, sample
+from bench.case import Absent, Array, Case, Contestant, Figure, Measurement, Question, Took, Wrong, nothing, sample
 
 LEAST_ROUNDS = 3
 LEAST_SECONDS = 2e-4  # a sample lasts so long, by repeated calls
@@ -40,8 +40,8 @@ class Runner:
             took = None
             if isinstance(item, Case):
                 measured = self.measure(name, item)
-                took = Took(measured.samples)
-                took.runs = item.runs
+                nbytes = dict.fromkeys(measured.samples, item.nbytes) | measured.bytes_of
+                took = Took(measured.samples, nbytes, measured.runs)
                 yield measured
             elif not math.isnan(item.value):
                 yield item
@@ -62,6 +62,7 @@ class Runner:
                 for name in _rotated(list(ready), k):
                     took = self._turn(case, ready[name], repeats[name])
                     done.samples.setdefault(name, []).append(float(f"{took:.4g}"))
+            done.runs += 1
             del ready
             gc.collect()
         return done
@@ -83,7 +84,7 @@ class Runner:
                 contestant = make()
                 if case.expected and contestant.result:
                     expected = expected or case.expected()
-                    check(contestant, expected, case.tolerance)
+                    check(contestant, expected, case)
             except ImportError as error:
                 done.absent[name] = f"not installed: {error}"
             except Absent as why:
@@ -105,6 +106,8 @@ class Runner:
             begin = self.clock()
             contestant.call()
             took = self.clock() - begin
+            if took > LEAST_SECONDS:
+                return 1
         return max(1, min(10_000, math.ceil(LEAST_SECONDS / max(took, 1e-9))))
 
     def _turn(self, case: Case, contestant: Contestant, repeats: int) -> float:
@@ -129,9 +132,10 @@ class Runner:
         self._sweep += 1
 
 
-def check(contestant: Contestant, expected: Sequence[Array], tolerance: float) -> None:
+def check(contestant: Contestant, expected: Sequence[Array], case: Case) -> None:
     """Refuse a contestant whose output is not what it must be."""
-    for _ in range(CHECKED):
+    tolerance = case.tolerance if contestant.tolerance is None else contestant.tolerance
+    for _ in range(case.checks):
         contestant.before()
         contestant.call()
     results = contestant.result() if contestant.result else ()

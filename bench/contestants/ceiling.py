@@ -53,13 +53,17 @@ def in_lines(n: int, count: int) -> list[Array]:
     return arrays
 
 
-def all_threads(work: Work) -> Contestant:
-    """As many float32 elements as the step has in all; its bytes are scaled where they are others."""
+def all_threads(work: Work, threads: int | None = None) -> Contestant:
+    """Sweep the streams of a step, as many bytes in all, in float32."""
     n = max(1, math.ceil(work.footprint / 4 / (2 + work.spec.states)))
-    return streams(in_lines(n, 2 + work.spec.states), gs.get_num_threads())
+    return streams(in_lines(n, 2 + work.spec.states), threads or gs.get_num_threads())
 
 
 def one_thread(work: Work) -> Contestant:
     """Sweep the same on one thread."""
-    n = max(1, math.ceil(work.footprint / 4 / (2 + work.spec.states)))
-    return streams(in_lines(n, 2 + work.spec.states), 1)
+    return all_threads(work, 1)
+
+
+def reading(work: Work) -> Contestant:
+    """Read the gradients once."""
+    return streams(in_lines(work.elements, 1), gs.get_num_threads())

@@ -19,8 +19,13 @@ def textbook(work: Work) -> Contestant:
     if work.numpy_dtype.itemsize == 2:
         raise Absent("the textbook's states would have 16 bits too")
     params = work.params()
-    grads, fill = refilled(work) if work.changes_grads else (work.grads(), nothing)
     rule = getattr(books, work.spec.cls)(**work.spec.hypers)
+    return surround(work, params, lambda grads: rule.step(params, grads))
+
+
+def surround(work: Work, params: list[Array], update: Callable[[list[Array]], object]) -> Contestant:
+    """Unscale, clip, update, average and zero, each in passes of its own."""
+    grads, fill = refilled(work) if work.changes_grads else (work.grads(), nothing)
     averages = [p.copy() for p in params] if work.average is not None else []
 
     def step() -> None:
@@ -31,14 +36,14 @@ def textbook(work: Work) -> Contestant:
             norm = np.sqrt(sum(np.vdot(g, g) for g in grads))
             for g in grads:
                 g *= g.dtype.type(min(1.0, work.clip_norm / (norm + 1e-6)))
-        rule.step(params, grads)
+        update(grads)
         for p, average in zip(params, averages, strict=bool(averages)):
             average += p.dtype.type(1 - (work.average or 0)) * (p - average)
         if work.zero_grads:
             for g in grads:
                 g.fill(0)
 
-    return Contestant(step, lambda: [*params, *averages], fill)
+    return Contestant(step if work.surrounded else lambda: update(grads), lambda: [*params, *averages], fill)
 
 
 def with_out(work: Work) -> Contestant:

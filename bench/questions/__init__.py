@@ -11,6 +11,7 @@ NAMES = (
     "storage",
     "threads",
     "beside_blas",
+    "beside_torch",
     "beyond_steps",
     "costs",
     "gpu",

@@ -1,19 +1,16 @@
-"""Figures of L-BFGS: time outside the function, an iteration with a full history, against SciPy, PyTorch and memory."""
+"""Minimisers: L-BFGS with a full history, of which the time outside the function counts, and Newton's method."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from contestants import wake_blas
-from figure import Figure
-from turns import medians
 
 import gradstep as gs
+from bench.case import Contestant
 from gradstep import _cpu
 from gradstep.solve.vectors import Space
 
@@ -30,12 +27,14 @@ class Quadratic:
         self.buffer = np.empty(n, dtype)
         self.left = 0.0
         self.gaps: list[float] = []
+        self.values: list[float] = []
 
     def __call__(self, x: Any) -> tuple[float, Any]:
         """Return the value and the gradient."""
         self.gaps.append(time.perf_counter() - self.left)
         np.multiply(self.scale, x, out=self.buffer)
         f = 0.5 * float(np.sum(self.buffer * x))
+        self.values.append(f)
         self.left = time.perf_counter()
         return f, self.buffer
 
@@ -43,13 +42,9 @@ class Quadratic:
 def outside(run: Callable[[Quadratic, int], object], fun: Quadratic, iterations: int) -> float:
     """Median seconds from one evaluation to the next, which is an iteration, once the history is full."""
     fun.gaps.clear()
+    fun.values.clear()
     run(fun, iterations)
     return statistics.median(fun.gaps[PAIRS + 3 :])
-
-
-def median(run: Callable[[Quadratic, int], object], fun: Quadratic, iterations: int, repeats: int) -> float:
-    """Of several runs."""
-    return statistics.median(outside(run, fun, iterations) for _ in range(repeats))
 
 
 def ours(fun: Quadratic, limit: int) -> None:
@@ -81,10 +76,6 @@ def torchs(fun: Quadratic, limit: int) -> None:
     opt.step(closure)
 
 
-# Their calls return seconds.
-rounds = partial(medians, warm=0, rest=0.05, measure=lambda call: call())
-
-
 class Rows:
     """The 2m rows of a history, and the least that passes over them can do."""
 
@@ -102,41 +93,34 @@ class Rows:
         return time.perf_counter() - begin
 
 
-def lbfgs(quick: bool) -> Iterator[Figure]:
-    n = 10**6
-    wake_blas()
-    double, single, rows = Quadratic(n, "f8"), Quadratic(n, "f4"), Rows(n, "f8")
-    found = rounds(
-        {
-            "double": lambda: outside(ours, double, 45),
-            "memory": lambda: statistics.median(rows.two_passes() for _ in range(9)),
-            "single": lambda: outside(ours, single, 45),
-            "scipy": lambda: outside(scipys, double, 25),
-        },
-        3 if quick else 7,
+def lbfgs(run: Callable[[Quadratic, int], object], n: int, dtype: str, iterations: int, repeats: int = 1) -> Contestant:
+    """Time iterations outside the function; the result is what is left of its value."""
+    fun = Quadratic(n, dtype)
+    return Contestant(
+        lambda: statistics.median(outside(run, fun, iterations) for _ in range(repeats)),
+        lambda: [np.array([fun.values[-1] / fun.values[0]])],
+        timed=True,
     )
-    what = f"L-BFGS, 10^6 float64, m = {PAIRS}: an iteration outside fun"
-    yield Figure(f"{what}, of SciPy's", found["double"] / found["scipy"], "lbfgs scipy")
-    yield Figure(f"{what}, of two passes over the rows", found["double"] / found["memory"], "lbfgs memory")
-    yield Figure("for comparison: two passes over the rows, of SciPy's iteration", found["memory"] / found["scipy"])
-    yield Figure("L-BFGS, 10^6: float32, of float64", found["single"] / found["double"], "lbfgs single")
 
 
-def lbfgs_torch(quick: bool) -> Iterator[Figure]:
-    wake_blas()
-    fun = Quadratic(10**6, "f8")
-    found = rounds(
-        {"ours": lambda: outside(ours, fun, 45), "torch": lambda: outside(torchs, fun, 45)}, 3 if quick else 7
-    )
-    what = "L-BFGS, 10^6 float64: an iteration outside fun, of PyTorch's with strong Wolfe"
-    yield Figure(what, found["ours"] / found["torch"], "lbfgs torch")
+def two_passes(n: int) -> Contestant:
+    """Time what no L-BFGS does without."""
+    rows = Rows(n, "f8")
+    return Contestant(lambda: statistics.median(rows.two_passes() for _ in range(9)), timed=True)
 
 
-def lbfgs_small(quick: bool) -> Iterator[Figure]:
-    wake_blas()
-    for n, iterations, repeats, key in ((10_000, 60, 3, "lbfgs 10000"), (10, 20, 100, "lbfgs 10")):
-        fun = Quadratic(n, "f8")
-        both = {"ours": partial(median, ours, fun, iterations, repeats)}
-        both["scipy"] = partial(median, scipys, fun, iterations, repeats)
-        found = rounds(both, 3 if quick else 9)
-        yield Figure(f"L-BFGS, n = {n}: an iteration outside fun, of SciPy's", found["ours"] / found["scipy"], key)
+def ended_at(minimise: Callable[[], Any]) -> Contestant:
+    """Minimise from the start to the end, which is the result."""
+    ends: list[Any] = []
+
+    def call() -> None:
+        ends[:] = [minimise()]
+
+    return Contestant(call, lambda: ends)
+
+
+def newton_in_numpy(grad: Callable[[Any], Any], hess: Callable[[Any], Any], x: Any) -> Any:
+    """Newton's method as it stands in books."""
+    while np.max(np.abs(g := grad(x))) > 1e-5:
+        x = x - np.linalg.solve(hess(x), g)
+    return x

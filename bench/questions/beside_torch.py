@@ -1,0 +1,15 @@
+"""The same beside PyTorch: its OpenMP runtime is loaded before the first step."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from bench.case import Question
+from bench.questions.beside_blas import neighbours
+
+
+def question(quick: bool) -> Question:
+    """Measure a step after a matmul and a matmul after a step; nothing where PyTorch is not installed."""
+    if importlib.util.find_spec("torch"):
+        importlib.import_module("torch")
+        yield from neighbours("PyTorch imported first")

@@ -1,0 +1,251 @@
+"""Beyond steps: L-BFGS, Newton, gathering batches, standardising, and the estimators."""
+
+from __future__ import annotations
+
+import functools
+import statistics
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+import gradstep as gs
+from bench.case import Array, Case, Contestant, Figure, Question
+from bench.contestants import minimisers
+from bench.contestants.minimisers import PAIRS, lbfgs, ours, scipys, torchs
+
+ROWS, COLUMNS, BATCH = 50_000, 784, 256
+
+
+def question(quick: bool) -> Question:
+    """Measure what imports PyTorch last: its threads change the others."""
+    yield from small_lbfgs()
+    yield from newton()
+    yield from gather()
+    yield from moments(quick)
+    yield from estimator(quick)
+    yield from large_lbfgs(10**5 if quick else 10**6, quick)
+
+
+def small_lbfgs() -> Question:
+    """Measure few variables, against SciPy."""
+    for n, iterations, repeats in ((10, 20, 100), (10_000, 60, 3)):
+        took = yield iterating(
+            f"L-BFGS, {n:,} variables, an iteration outside fun",
+            {
+                "gradstep": partial(lbfgs, ours, n, "f8", iterations, repeats),
+                "SciPy": partial(lbfgs, scipys, n, "f8", iterations, repeats),
+            },
+            rounds=9,
+        )
+        what = f"L-BFGS, n = {n}: an iteration outside fun, of SciPy's"
+        yield Figure(what, took.ratio("gradstep", "SciPy"), f"lbfgs {n}")
+
+
+def large_lbfgs(n: int, quick: bool) -> Question:
+    """Measure many variables, against SciPy, memory and PyTorch, the last in a case of its own."""
+    double = partial(lbfgs, ours, n, "f8", 45)
+    took = yield iterating(
+        f"L-BFGS, 10^{len(str(n)) - 1} variables, an iteration outside fun",
+        {
+            "gradstep": double,
+            "gradstep, float32": partial(lbfgs, ours, n, "f4", 45),
+            "ceiling, two passes": partial(minimisers.two_passes, n),
+            "SciPy": partial(lbfgs, scipys, n, "f8", 25),
+        },
+    )
+    beside = yield iterating(
+        f"L-BFGS, 10^{len(str(n)) - 1} variables, beside PyTorch",
+        {"gradstep": double, "PyTorch": partial(lbfgs, torchs, n, "f8", 45)},
+    )
+    if quick:
+        return
+    what = f"L-BFGS, 10^6 float64, m = {PAIRS}: an iteration outside fun"
+    yield Figure(f"{what}, of SciPy's", took.ratio("gradstep", "SciPy"), "lbfgs scipy")
+    yield Figure(f"{what}, of two passes over the rows", took.ratio("gradstep", "ceiling, two passes"), "lbfgs memory")
+    passes = "for comparison: two passes over the rows, of SciPy's iteration"
+    yield Figure(passes, took.ratio("ceiling, two passes", "SciPy"))
+    yield Figure("L-BFGS, 10^6: float32, of float64", took.ratio("gradstep, float32", "gradstep"), "lbfgs single")
+    yield Figure(f"{what}, of PyTorch's with strong Wolfe", beside.ratio("gradstep", "PyTorch"), "lbfgs torch")
+
+
+def iterating(name: str, makers: dict[str, Callable[[], Contestant]], rounds: int = 7) -> Case:
+    """Return a case of searches that must leave next to nothing of a value."""
+    ends = {"checks": 1, "tolerance": 1e-2, "expected": lambda: [np.zeros(1)]}
+    return Case(name, makers, warm=0, rest=0.05, rounds=rounds, seconds=30.0, **ends)
+
+
+def newton() -> Question:
+    """Measure Rosenbrock's function from near its minimum to it, with its Hessian and without."""
+    from scipy.optimize import minimize, rosen, rosen_der, rosen_hess, rosen_hess_prod
+
+    near = np.full(200, 1.0) + 0.05 * np.random.default_rng(0).normal(size=200)
+    exact, products = {"jac": rosen_der, "hess": rosen_hess}, {"jac": rosen_der, "hessp": rosen_hess_prod}
+    for name, method, theirs, more in (
+        ("Newton, 200 variables", "newton", "trust-exact", exact),
+        ("Newton-CG, 200 variables", "newton-cg", "Newton-CG", products),
+    ):
+        makers: dict[str, Callable[[], Any]] = {
+            "gradstep": partial(gs.minimize, rosen, near, method=method, **more),
+            "SciPy": partial(minimize, rosen, near, method=theirs, **more),
+        }
+        if method == "newton":
+            makers["NumPy"] = partial(minimisers.newton_in_numpy, rosen_der, rosen_hess, near)
+        yield Case(
+            name,
+            {who: partial(minimisers.ended_at, partial(_x_of, make)) for who, make in makers.items()},
+            lambda: [np.ones(200)],
+            tolerance=1e-4,
+            checks=1,
+        )
+
+
+def _x_of(make: Callable[[], Any]) -> Array:
+    found = make()
+    return found if isinstance(found, np.ndarray) else found.x  # type: ignore[no-any-return]
+
+
+def gather() -> Question:
+    """Measure an epoch of shuffled batches, standardised."""
+    for dtype in ("float32", "uint8"):
+        took = yield Case(
+            f"batches of {BATCH} from {ROWS:,} x {COLUMNS} {dtype}, standardised",
+            {
+                "gradstep": partial(batches, dtype, reuse=False),
+                "gradstep, arrays used again": partial(batches, dtype, reuse=True),
+                "NumPy": partial(indexing, dtype),
+            },
+            lambda: [np.zeros(BATCH * COLUMNS)[:: (BATCH * COLUMNS // 4096) | 1]],
+            tolerance=1e-5,
+            checks=1,
+            rounds=15,
+            seconds=20.0,
+        )
+        what = f"batches of {BATCH} from {ROWS} x {COLUMNS} {dtype}, standardised: times faster than NumPy"
+        yield Figure(what, took.ratio("NumPy", "gradstep"), f"gather {dtype}")
+        again = took.ratio("NumPy", "gradstep, arrays used again")
+        yield Figure("for comparison: the same, into arrays that are used again", again)
+
+
+@functools.lru_cache(maxsize=1)
+def _pixels(dtype: str) -> tuple[Array, gs.data.Standardizer, Array, Array]:
+    X = np.random.default_rng(0).integers(0, 256, (ROWS, COLUMNS)).astype(np.uint8).astype(dtype)
+    standardizer = gs.data.Standardizer().fit(X)
+    return X, standardizer, *(np.asarray(a, np.float32) for a in (standardizer.mean_, standardizer.scale_))
+
+
+def batches(dtype: str, reuse: bool) -> Contestant:
+    """Make one epoch's batches."""
+    X, standardizer, mean, scale = _pixels(dtype)
+    settings: dict[str, Any] = {"batch_size": BATCH, "standardize": standardizer, "reuse": reuse}
+
+    def epoch() -> None:
+        for _ in gs.data.minibatches(X, **settings):
+            pass
+
+    def off() -> list[Array]:
+        batch, rows = next(gs.data.minibatches(X, np.arange(ROWS), **settings))
+        return [batch - (X[rows] - mean) / scale]
+
+    return Contestant(epoch, off)
+
+
+def indexing(dtype: str) -> Contestant:
+    """Make them as it is written today."""
+    X, _, mean, scale = _pixels(dtype)
+    rng = np.random.default_rng(0)
+
+    def epoch() -> None:
+        order = rng.permutation(len(X))
+        for i in range(0, len(X), BATCH):
+            (X[order[i : i + BATCH]] - mean) / scale
+
+    return Contestant(epoch)
+
+
+def moments(quick: bool) -> Question:
+    """Measure mean and variance of columns, against scikit-learn's time."""
+    shape = (10**5, 50) if quick else (10**6, 50)
+    took = yield Case(
+        f"Standardizer.fit on 10^{len(str(shape[0])) - 1} x 50 float64",
+        {"gradstep": partial(fitting, "gradstep", shape), "scikit-learn": partial(fitting, "scikit-learn", shape)},
+        lambda: [_normal(shape).mean(axis=0), _normal(shape).std(axis=0)],
+        tolerance=1e-12,
+        checks=1,
+        rounds=7,
+        seconds=30.0,
+    )
+    if not quick:
+        what = "Standardizer.fit on 10^6 x 50 float64: times faster than scikit-learn's"
+        yield Figure(what, took.ratio("scikit-learn", "gradstep"), "moments")
+
+
+@functools.lru_cache(maxsize=1)
+def _normal(shape: tuple[int, int]) -> Array:
+    return np.random.default_rng(0).normal(3, 2, shape)
+
+
+def fitting(who: str, shape: tuple[int, int]) -> Contestant:
+    """Fit one of the two standardizers."""
+    if who == "gradstep":
+        scaler: Any = gs.data.Standardizer()
+    else:
+        from sklearn.preprocessing import StandardScaler
+
+        scaler = StandardScaler()
+    X = _normal(shape)
+    return Contestant(lambda: scaler.fit(X), lambda: [scaler.mean_, scaler.scale_])
+
+
+def estimator(quick: bool) -> Question:
+    """Measure fits of an MLP, with the same weights at first, the same batches, the same epochs."""
+    scores: dict[str, list[float]] = {"gradstep": [], "scikit-learn": []}
+    epochs = 5 if quick else 30
+    took = yield Case(
+        "MLPClassifier((256, 128)), digits in float32, batches of 64, Adam: a fit",
+        {who: partial(learning, who, epochs, kept) for who, kept in scores.items()},
+        lambda: [np.array([0.96])],
+        tolerance=0.08,
+        checks=1,
+        warm=0,
+        rest=0.05,
+        rounds=9,
+        seconds=60.0,
+    )
+    what = "MLPClassifier((256, 128)), digits in float32, batch 64, Adam"
+    if not quick and all(scores.values()):
+        yield Figure(f"{what}: fit, of scikit-learn's", took.ratio("gradstep", "scikit-learn"), "mlp time")
+        more = statistics.mean(scores["gradstep"]) - statistics.mean(scores["scikit-learn"])
+        yield Figure(f"{what}: test accuracy, less scikit-learn's", more, "mlp accuracy")
+
+
+def learning(who: str, epochs: int, scores: list[float]) -> Contestant:
+    """Fit with another seed at each call; the result is the accuracy on scans that were not seen."""
+    from sklearn.datasets import load_digits
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.model_selection import train_test_split
+    from sklearn.neural_network import MLPClassifier
+
+    warnings.simplefilter("ignore", ConvergenceWarning)
+    X, y = load_digits(return_X_y=True)
+    X, test_X, y, test_y = train_test_split((X / 16).astype(np.float32), y, test_size=0.25, random_state=0)
+    model: Any = gs.sklearn.MLPClassifier if who == "gradstep" else MLPClassifier
+    same: dict[str, Any] = {
+        "hidden_layer_sizes": (256, 128), "batch_size": 64, "max_iter": epochs, "tol": 0.0, "n_iter_no_change": epochs,
+    }  # fmt: skip
+    fitted: list[Any] = []
+
+    def fit() -> None:
+        fitted.append(model(**same, random_state=len(fitted)).fit(X, y))
+
+    def accuracy() -> list[Array]:
+        assert all(m.coefs_[0].dtype == np.float32 and m.n_iter_ == epochs for m in fitted)
+        return [np.array([fitted[-1].score(test_X, test_y)])]
+
+    def scored() -> None:
+        fit()
+        scores.append(fitted[-1].score(test_X, test_y))
+
+    return Contestant(scored, accuracy)

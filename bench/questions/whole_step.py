@@ -1,0 +1,74 @@
+"""The whole step (unscale, norm, clip, decay, update, average, zeroing), against the same in separate passes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import gradstep as gs
+from bench.case import Case, Contestant, Figure, Question
+from bench.contestants import ceiling, contestants
+from bench.work import Work
+
+LARGE = (2**25,)
+BOTH = ("gradstep", "NumPy", "PyTorch fused", "PyTorch foreach")
+
+
+def question(quick: bool) -> Question:
+    """Measure clipping alone, averaging alone, then everything, on one large array and on many small ones."""
+    clipped = Work("AdamW", LARGE, clip_norm=1.0)
+    took = yield case("clip_norm, 2^25", clipped, more={"gradstep, no clipping": partial(unclipped, clipped)})
+    yield Figure("AdamW with clip_norm, of AdamW alone", took.ratio("gradstep", "gradstep, no clipping"), "clipping")
+    allowed = 1 + took.ratio("ceiling, reading", "ceiling")
+    yield Figure("for comparison: what memory allows, gradients read once more", allowed)
+    what = "AdamW with clip_norm, of PyTorch's clip_grad_norm_ and fused AdamW"
+    yield Figure(what, took.ratio("gradstep", "PyTorch fused"), "clipping torch")
+
+    averaged = Work("AdamW", LARGE, average=0.999, zero_grads=True)
+    took = yield case("EMA and zero_grads, 2^25", averaged)
+    share = took.median("gradstep") / averaged.nbytes / (took.median("ceiling") / Work("AdamW", LARGE).nbytes)
+    yield Figure("AdamW with EMA and zero_grads, of the ceiling for its bytes", share, "averaging")
+
+    many = Work("AdamW", (256,) * 2000, clip_norm=1.0)
+    took = yield case("clip_norm, 2,000 arrays of 256", many)
+    what = "2,000 arrays of 256 with clip_norm, of PyTorch's clip_grad_norm_ and fused AdamW"
+    yield Figure(what, took.ratio("gradstep", "PyTorch fused"), "clipping many")
+
+    for name, sizes in (("2^25", LARGE), ("2,000 arrays of 256", many.sizes)):
+        whole = Work("AdamW", sizes, clip_norm=1.0, grad_scale=1024.0, average=0.999, zero_grads=True)
+        yield case(f"everything, {name}", whole, more={"gradstep, separate passes": partial(separate, whole)})
+
+
+def case(name: str, work: Work, more: dict[str, partial[Contestant]] | None = None) -> Case:
+    """Return a case with the ceiling of plain AdamW, and that of reading gradients once."""
+    large = len(work.sizes) == 1
+    plain = Work("AdamW", work.sizes)
+    makers = contestants(work, BOTH) | (more or {})
+    if large:
+        makers["ceiling"] = partial(ceiling.all_threads, plain)
+        makers["ceiling, reading"] = partial(ceiling.reading, plain)
+    return Case(
+        name,
+        makers,
+        work.expected,
+        nbytes=work.nbytes,
+        footprint=work.footprint,
+        warm=2 if large else 5,
+        rounds=21 if large else 50,
+        seconds=15.0,
+    )
+
+
+def unclipped(work: Work) -> Contestant:
+    """Make the same step, and leave clipping away: its result is another."""
+    made = contestants(replace(work, clip_norm=None), ["gradstep"])["gradstep"]()
+    return Contestant(made.call)
+
+
+def separate(work: Work) -> Contestant:
+    """Unscale, clip, average and zero in NumPy, beside gradstep's plain step."""
+    from bench.contestants.numpy_ import surround
+
+    params = work.params()
+    opt = gs.AdamW(params, **work.spec.hypers)
+    return surround(work, params, lambda grads: opt.step(grads))
