@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import compare, machine, readme, report
+from bench.contestants import PEERS, QUICK_PEERS
 from bench.questions import NAMES
 from bench.run import Run, answer, measure
 
@@ -18,7 +19,9 @@ def parser() -> argparse.ArgumentParser:
     """Return what reads the command line."""
     top = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     _what(top)
-    top.add_argument("--only", nargs="+", choices=NAMES, default=NAMES, metavar="QUESTION", help=f"of {', '.join(NAMES)}")
+    top.add_argument(
+        "--only", nargs="+", choices=NAMES, default=NAMES, metavar="QUESTION", help=f"of {', '.join(NAMES)}"
+    )
     top.add_argument("--output", type=Path, default=Path("bench-run"), help="folder for run.json, report.md, pictures")
     top.add_argument("--strict", action="store_true", help="exit with 1 if a figure is not reached")
     commands = top.add_subparsers(dest="command", metavar="compare | readme | report")
@@ -36,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _what(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="fewer sizes and rounds: under two minutes")
-    parser.add_argument("--peers", nargs="*", default=[], metavar="PEER", help="only those whose names contain one of these")
+    parser.add_argument("--peers", nargs="+", choices=PEERS, metavar="PEER", help=f"of {', '.join(PEERS)}")
 
 
 def main() -> int:
@@ -62,7 +65,7 @@ def suite(args: argparse.Namespace) -> int:
     interrupted = False
     try:
         with progress(len(args.only)) as watch:
-            measure(run, args.only, args.peers, watch)
+            measure(run, args.only, args.peers or (QUICK_PEERS if args.quick else PEERS), watch)
     except KeyboardInterrupt:
         interrupted = True
     run.save(args.output / "run.json")

@@ -1,1 +1,77 @@
-def text(a,b): pass
+"""What changed between two runs, beyond noise."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+
+from bench.case import Measurement
+from bench.must import reached
+from bench.run import Run
+from bench.samples import OWN, quartiles, ratios
+
+LEAST = 0.05  # smaller differences come from where arrays lie in memory
+REFERENCES = ("ceiling", "NumPy", OWN)
+
+
+def text(before: Run, after: Run) -> str:
+    """Say it in Markdown."""
+    parts = [
+        f"{before.machine['commit']}, {before.machine['date']} -> {after.machine['commit']}, {after.machine['date']}"
+    ]
+    if before.machine["processor"] != after.machine["processor"]:
+        parts.append(f"Other machines: {before.machine['processor']} and {after.machine['processor']}.")
+    rows = list(changes(before, after))
+    if rows:
+        parts.append("| question | case | contestant | in | before | after | change |\n|" + " --- |" * 7)
+        parts[-1] += "".join(f"\n| {' | '.join(row)} |" for row in rows)
+    else:
+        parts.append("Nothing changed beyond noise.")
+    known = {figure.what: reached(figure) for figure in before.figures}
+    for figure in after.figures:
+        if known.get(figure.what, reached(figure)) != reached(figure):
+            parts.append(
+                f"{figure.what}: {figure.value:.3g}, {'now reached' if reached(figure) else 'NO LONGER REACHED'}."
+            )
+    return "\n\n".join(parts)
+
+
+def changes(before: Run, after: Run) -> Iterator[tuple[str, ...]]:
+    """Yield a row for each contestant whose ratio to the reference of its case changed."""
+    old = {(m.question, m.case): m for m in before.measurements}
+    for m in after.measurements:
+        was = old.get((m.question, m.case))
+        if was is None:
+            continue
+        reference = reference_of(was, m)
+        for name in m.samples:
+            if name == reference or name not in was.samples:
+                continue
+            a, b = (in_reference(which, name, reference) for which in (was, m))
+            if changed(a, b):
+                x, y = statistics.median(a), statistics.median(b)
+                yield (
+                    m.question,
+                    m.case,
+                    name,
+                    reference or m.unit,
+                    f"{x:.3g}",
+                    f"{y:.3g}",
+                    f"{100 * (y / x - 1):+.0f}%",
+                )
+
+
+def reference_of(a: Measurement, b: Measurement) -> str | None:
+    """Return what both have that no change of gradstep moves, as far as there is such a one."""
+    return next((name for name in REFERENCES if name in a.samples and name in b.samples), None)
+
+
+def in_reference(m: Measurement, name: str, reference: str | None) -> list[float]:
+    """Return ratios round by round, or times where a contestant is alone."""
+    return ratios(m, name, reference) if reference else m.samples[name]
+
+
+def changed(a: Sequence[float], b: Sequence[float]) -> bool:
+    """Whether the ranges between quartiles lie apart, and the medians too."""
+    (a_low, a_high), (b_low, b_high) = quartiles(a), quartiles(b)
+    return (a_high < b_low or b_high < a_low) and abs(statistics.median(b) / statistics.median(a) - 1) > LEAST

@@ -40,7 +40,9 @@ MUST = {
     "lbfgs single": Must("the same in float32, of float64", "at most", 0.55),
     "lbfgs 10000": Must("L-BFGS, 10,000 variables: an iteration outside `fun`, of SciPy's", "at most", 0.334),
     "lbfgs 10": Must("L-BFGS, 10 variables: an iteration outside `fun`, of SciPy's", "at most", 1.5),
-    "gather float32": Must("batches of 256 from 50,000 x 784 float32, standardised: times faster than NumPy", "at least", 2.5),
+    "gather float32": Must(
+        "batches of 256 from 50,000 x 784 float32, standardised: times faster than NumPy", "at least", 2.5
+    ),
     "gather uint8": Must("the same from uint8", "at least", 2.5),
     "moments": Must("`Standardizer.fit` on 10^6 x 50: times faster than scikit-learn's", "at least", 3.0),
     "mlp time": Must("`MLPClassifier((256, 128))` on digits: of the time of scikit-learn's", "at most", 0.9),

@@ -1,1 +1,47 @@
-def rewrite(a): pass
+"""Writes a run's picture and figures into README.md, between two comments."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from bench import ROOT
+from bench.must import MUST, reached
+from bench.report import table
+from bench.run import Run
+
+BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
+
+
+def rewrite(path: Path, readme: Path = ROOT / "README.md") -> None:
+    """Replace what stands between the comments."""
+    before, _, rest = readme.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise SystemExit(f"{readme}: expected {BEGIN} and {END}")
+    readme.write_text(f"{before}{BEGIN}\n{block(Run.load(path), _folder(path, readme))}\n{END}{after}")
+
+
+def _folder(path: Path, readme: Path) -> str:
+    try:
+        return path.resolve().parent.relative_to(readme.resolve().parent).as_posix()
+    except ValueError:
+        raise SystemExit(f"{path}: expected a run within {readme.resolve().parent}, which README.md can show") from None
+
+
+def block(run: Run, folder: str) -> str:
+    """Return the picture, the table, and where both come from."""
+    facts, config = run.machine, run.machine["gradstep"]
+    made = (
+        f"Made by `{run.command.strip()}` on {facts['date'][:10]}, commit {facts['commit']}: {facts['processor']}, "
+        f"{config['num_threads']} threads, {config['isa']}. [The whole report]({folder}/report.md)."
+    )
+    rows = [["what", "measured", "must be", "reached"]]
+    for key, must in MUST.items():
+        mine = [figure for figure in run.figures if figure.key == key]
+        if mine:
+            low, high = (f"{pick(f.value for f in mine):.2g}" for pick in (min, max))
+            measured = low if low == high else f"{low} to {high}"
+            rows.append([must.what, measured, str(must), "yes" if all(map(reached, mine)) else "**no**"])
+    parts = [f"![GB/s of AdamW against bytes]({folder}/roofline.png)", table(rows), made]
+    return "\n" + re.sub(r"\n{3,}", "\n\n", "\n\n".join(parts)) + "\n"

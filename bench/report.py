@@ -12,9 +12,12 @@ from bench.case import Figure, Measurement
 from bench.must import MUST, reached
 from bench.questions import title
 from bench.run import Run
+from bench.samples import OWN, base, quartiles, rate, ratios
 
-OWN = "gradstep"
-UNITS = {"s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")), "bytes": ((2.0**20, "MiB"), (2.0**10, "KiB"), (1, "bytes"))}
+UNITS = {
+    "s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")),
+    "bytes": ((2.0**20, "MiB"), (2.0**10, "KiB"), (1, "bytes")),
+}
 
 
 def missed(run: Run) -> list[Figure]:
@@ -46,24 +49,20 @@ def markdown(run: Run, drawn: dict[str, list[str]]) -> str:
 def _where(run: Run) -> str:
     facts = run.machine
     config = facts["gradstep"]
-    caches = ", ".join(f"{name} {spread_of_bytes(size)}" for name, size in facts["caches"].items())
+    caches = ", ".join(f"{name} {quantity(size, 'bytes')}" for name, size in facts["caches"].items())
+    peers = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     lines = [
-        f"- {facts['processor']}, {facts['processors']} processors; {caches}; {facts['memory']} of memory, transparent huge "
-        f"pages {facts['transparent huge pages']}; {facts['kernel']}",
-        f"- gradstep {config['version']} ({facts['commit']}), {config['compiler']}, {config['isa']}, {config['threading']}, "
-        f"{config['num_threads']} threads; {config['cuda']}",
-        f"- {facts['date']}; Python {facts['python']}, {', '.join(f'{k} {v}' for k, v in facts['versions'].items())}",
-        f"- Environment: {json.dumps(facts['environment'])}; unset for the run: {facts['unset for the run'] or 'nothing'}",
+        f"- {facts['processor']}, {facts['processors']} processors; {caches}; {facts['memory']} of memory; "
+        f"transparent huge pages {facts['transparent huge pages']}; {facts['kernel']}",
+        f"- gradstep {config['version']} ({facts['commit']}), {config['compiler']}, {config['isa']}, "
+        f"{config['threading']}, {config['num_threads']} threads; {config['cuda']}",
+        f"- {facts['date']}; Python {facts['python']}, {peers}",
+        f"- Environment: {json.dumps(facts['environment'])}; unset: {facts['unset for the run'] or 'nothing'}",
     ]
     for question, found in run.pools.items():
         pools = (f"{p.get('internal_api')} {p.get('version', '')} ({p.get('num_threads')})" for p in found)
         lines.append(f"- Pools of threads after `{question}`: {', '.join(pools) or 'none known'}")
     return "\n".join(lines)
-
-
-def spread_of_bytes(n: float) -> str:
-    """Write bytes in a unit that suits them."""
-    return quantity(n, "bytes")
 
 
 def quantity(value: float, unit: str) -> str:
@@ -106,38 +105,16 @@ def times(measured: Sequence[Measurement]) -> str:
     return f"{table(rows)}\n\n{note}"
 
 
-def base(m: Measurement) -> str | None:
-    """Return the contestant whose time others are shown in: ours, or the first."""
-    return OWN if OWN in m.samples else next(iter(m.samples), None)
-
-
-def rate(m: Measurement, name: str) -> float:
-    """Return gigabytes a second, of the bytes that must be moved."""
-    return m.bytes_of.get(name, m.nbytes) / statistics.median(m.samples[name]) / 1e9
-
-
-def ratios(m: Measurement, name: str, own: str) -> list[float]:
-    """Return a contestant's time in ours, round by round; for as many bytes, where both say how many."""
-    bytes_of = m.bytes_of.get(name, m.nbytes) / m.bytes_of.get(own, m.nbytes) if m.nbytes else 1.0
-    return [theirs / mine / bytes_of for theirs, mine in zip(m.samples[name], m.samples[own], strict=False)]
-
-
 def ratio(m: Measurement, name: str, own: str) -> str:
     """Write the median of them, and their spread."""
     found = ratios(m, name, own)
     return f"{statistics.median(found):.3g}{spread(found)}"
 
 
-def quartiles(samples: Sequence[float]) -> tuple[float, float]:
-    """Return the lower and the upper one."""
-    if len(samples) < 2:
-        return samples[0], samples[0]
-    low, _, high = statistics.quantiles(samples, n=4, method="inclusive")
-    return low, high
-
-
 def spread(samples: Sequence[float]) -> str:
     """Write half of the range between quartiles, in percent of the median."""
+    if len(samples) < 2:
+        return ""
     low, high = quartiles(samples)
     return f" ±{50 * (high - low) / abs(statistics.median(samples) or 1):.0f}%"
 
@@ -163,7 +140,9 @@ def show(run: Run) -> None:
         own = base(m)
         if own is None:
             continue
-        others = {n: ratios(m, n, own) for n in m.samples if not n.startswith((OWN, "ceiling")) and n != own}
+        others = {
+            n: ratios(m, n, own) for n in m.samples if not n.startswith((OWN, "ceiling")) and n not in (own, "NumPy")
+        }
         fastest = min(others, key=lambda n: statistics.median(others[n]), default=None)
         first = quantity(statistics.median(m.samples[own]), m.unit)
         cells = [ratio(m, name, own) if name in m.samples and name != own else "" for name in ("ceiling", "NumPy")]
@@ -171,8 +150,10 @@ def show(run: Run) -> None:
         rows.append([m.case, first if own == OWN else f"{own}: {first}", *cells, last])
     judged = [["figure", "measured", "must be", "reached"]]
     for figure in run.figures:
-        if figure.key:
-            judged.append([figure.what, f"{figure.value:.3g}", str(MUST[figure.key]), "yes" if reached(figure) else "NO"])
+        if figure.key in MUST:
+            judged.append(
+                [figure.what, f"{figure.value:.3g}", str(MUST[figure.key]), "yes" if reached(figure) else "NO"]
+            )
     for title_, body in (("Times of gradstep's, smaller is faster", rows), ("Figures that must be reached", judged)):
         if len(body) > 1:
             _print(title_, body)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.case import Absent, Array, Case, Contestant, Figure, Measurement, Question, Took, Wrong, nothing, sample
+from bench.contestants import PEERS, peer_of
 
 LEAST_ROUNDS = 3
 LEAST_SECONDS = 2e-4  # a sample lasts so long, by repeated calls
@@ -20,13 +21,13 @@ QUICKER = 10
 
 @dataclass
 class Runner:
-    """Measures cases, until its time is over; of peers, those whose names contain one of `peers`."""
+    """Measures cases, until its time is over; of peers, those that were asked for."""
 
     quick: bool = False
-    peers: Sequence[str] = ()
+    peers: Sequence[str] = PEERS
     clock: Callable[[], float] = time.perf_counter
     sleep: Callable[[float], object] = time.sleep
-    until: float = math.inf  # on that clock; cases that would begin later are not measured
+    until: float = math.inf  # on that clock; what would begin later is not measured
     _sweep: Array = field(default_factory=lambda: np.zeros(0, np.uint8))
 
     def answers(self, name: str, question: Question) -> Iterator[Measurement | Figure]:
@@ -50,14 +51,13 @@ class Runner:
         """Measure one case."""
         done = Measurement(question, case.name, case.caches, case.unit, case.nbytes, case.x, case.series)
         for _ in range(case.runs):
-            if self.clock() > self.until:
-                done.absent |= dict.fromkeys(case.contestants.keys() - done.samples, "no time was left")
+            if done.runs and self.clock() > self.until:
                 break
             ready = self._ready(case, done)
             repeats = {name: self._repeats(case, c) for name, c in ready.items()}
             until = self.clock() + case.seconds / case.runs / (QUICKER if self.quick else 1)
             for k in range(case.rounds):
-                if k >= LEAST_ROUNDS and self.clock() > until:
+                if (k >= LEAST_ROUNDS and self.clock() > until) or (k and self.clock() > self.until):
                     break
                 for name in _rotated(list(ready), k):
                     took = self._turn(case, ready[name], repeats[name])
@@ -67,18 +67,15 @@ class Runner:
             gc.collect()
         return done
 
-    def wanted(self, name: str) -> bool:
-        """Whether a contestant was asked for; ours and ceilings always are."""
-        own = name.startswith(("gradstep", "ceiling"))
-        return own or not self.peers or any(peer.lower() in name.lower() for peer in self.peers)
-
     def _ready(self, case: Case, done: Measurement) -> dict[str, Contestant]:
         ready: dict[str, Contestant] = {}
         expected = None
         for name, make in case.contestants.items():
-            if not self.wanted(name) or name in done.absent:
+            if peer_of(name) not in (None, *self.peers) or name in done.absent:
                 continue
             try:
+                if self.clock() > self.until:
+                    raise Absent("no time was left")
                 if case.footprint > available_memory() / 2:
                     raise Absent("too little memory is free")
                 contestant = make()

@@ -162,4 +162,3 @@ def wake_blas() -> None:
     """Start BLAS's threads, which users have too."""
     a = floats(600 * 600).reshape(600, 600)
     a @ a
-

@@ -2,7 +2,7 @@
 # Builds, tests and measures the CUDA backend on a machine with a GPU: `tools/gpu_check.sh [FOLDER]`. Needs no network,
 # but a CUDA compiler and, in the Python that is active: numpy, scipy, cupy, pybind11, scikit-build-core, pytest,
 # hypothesis and ml_dtypes; cmake and ninja. PyTorch, Numba and compute-sanitizer are used where they are.
-# Leaves in FOLDER (default: gpu-check): gpu.json, summary.md with the table, info.txt and tests.txt. Exits with 1 if a test fails.
+# Leaves in FOLDER (default: gpu-check): bench/run.json, summary.md with the tables, info.txt and tests.txt. Exits with 1 if a test fails.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 out=$(mkdir -p "${1:-gpu-check}" && cd "${1:-gpu-check}" && pwd)
@@ -26,7 +26,7 @@ timeout 270 python3 -m pytest -q -m gpu -p no:cacheprovider tests/gpu/test_gpu_d
 status=${PIPESTATUS[0]}
 
 say measure
-timeout 120 python3 bench/gpu.py --output "$out" || status=1
+timeout 120 python3 -m bench --only gpu --output "$out/bench" || status=1
 
 {
   echo "# GPU check, $(date -u +%F)"
@@ -35,8 +35,7 @@ timeout 120 python3 bench/gpu.py --output "$out" || status=1
   echo
   echo "Tests: $(tail -1 "$out/tests.txt") (exit $status)"
   echo
-  cat "$out/gpu.md" 2>/dev/null
+  cat "$out/bench/report.md" 2>/dev/null
 } >"$out/summary.md"
-rm -f "$out/gpu.md"
 say "done: $out/summary.md"
 exit "$status"

@@ -27,6 +27,16 @@ TABLE = {
     "Thinc": ("thinc_", "optimizer"),
 }
 
+# Words by which `--peers` knows them, here and in questions; a quick run leaves those out that take long to load.
+PEERS = ("python", "numpy", "numexpr", "numba", "torch", "jax", "deepspeed", "thinc", "scipy", "scikit-learn", "cupy")
+QUICK_PEERS = tuple(peer for peer in PEERS if peer not in ("jax", "deepspeed", "thinc"))
+
+
+def peer_of(name: str) -> str | None:
+    """Return the word for whose contestant it is; None for ours, ceilings and what is only compared."""
+    own = name.startswith(("gradstep", "ceiling"))
+    return None if own else next((peer for peer in PEERS if peer in name.lower()), None)
+
 
 def contestants(work: Work, names: Iterable[str] = TABLE) -> dict[str, Callable[[], Contestant]]:
     """Return what makes the named contestants; their libraries are imported then, and not before."""

@@ -1,4 +1,4 @@
-"""DeepSpeed's Adam for the CPU. Its first use compiles it, which takes minutes: `python -m bench.contestants.deepspeed_`."""
+"""DeepSpeed's Adam for the CPU, compiled by `python -m bench.contestants.deepspeed_`, which takes minutes."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from thinc.api import SGD, Adam, NumpyOps, use_ops
+from thinc.api import SGD, Adam
 
 from bench.case import Absent, Contestant
 from bench.contestants.gradstep_ import refilled

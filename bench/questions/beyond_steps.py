@@ -89,7 +89,7 @@ def newton() -> Question:
     ):
         makers: dict[str, Callable[[], Any]] = {
             "gradstep": partial(gs.minimize, rosen, near, method=method, **more),
-            "SciPy": partial(minimize, rosen, near, method=theirs, **more),
+            "SciPy": partial(minimize, rosen, near, method=theirs, tol=1e-8, **more),
         }
         if method == "newton":
             makers["NumPy"] = partial(minimisers.newton_in_numpy, rosen_der, rosen_hess, near)
@@ -204,7 +204,7 @@ def estimator(quick: bool) -> Question:
     scores: dict[str, list[float]] = {"gradstep": [], "scikit-learn": []}
     epochs = 5 if quick else 30
     took = yield Case(
-        "MLPClassifier((256, 128)), digits in float32, batches of 64, Adam: a fit",
+        "MLPClassifier((256, 128)), a fit on digits",
         {who: partial(learning, who, epochs, kept) for who, kept in scores.items()},
         lambda: [np.array([0.96])],
         tolerance=0.08,

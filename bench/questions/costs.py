@@ -63,10 +63,13 @@ def question(quick: bool) -> Question:
     """Measure each in processes of their own, which begin anew."""
     rounds = 1 if quick else 9
     once = {"warm": 0, "rest": 0.0}
-    yield Case("import", {who: partial(importing, m) for who, m in IMPORTS.items()}, rounds=rounds, seconds=60, **once)
-    first = {name: partial(printed, FIRST, name) for name in STEPPERS}
+    few = ("gradstep", "NumPy", "PyTorch", "PyTorch fused")
+    imports = {who: partial(importing, module) for who, module in IMPORTS.items() if not quick or who in few}
+    yield Case("import", imports, rounds=rounds, seconds=60, **once)
+    names = [name for name in STEPPERS if not quick or name in few]
+    first = {name: partial(printed, FIRST, name) for name in names}
     yield Case("first step, 10^6 elements", first, rounds=rounds, seconds=60, **once)
-    memory = {name: partial(printed, PEAK, name) for name in STEPPERS}
+    memory = {name: partial(printed, PEAK, name) for name in names}
     yield Case("memory beside parameter and gradient, 10^7 elements", memory, rounds=1, unit="bytes", **once)
     yield Figure("state of AdamW, bytes an element of float32", gs.memory(np.zeros(N, np.float32), "adamw") / N)
     if not quick:

@@ -1,0 +1,34 @@
+"""What samples say: rates, ratios round by round, quartiles."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+from bench.case import Measurement
+
+OWN = "gradstep"
+
+
+def base(m: Measurement) -> str | None:
+    """Return the contestant whose time others are shown in: ours, or the first."""
+    return OWN if OWN in m.samples else next(iter(m.samples), None)
+
+
+def rate(m: Measurement, name: str) -> float:
+    """Return gigabytes a second, of the bytes that must be moved."""
+    return m.bytes_of.get(name, m.nbytes) / statistics.median(m.samples[name]) / 1e9
+
+
+def ratios(m: Measurement, name: str, own: str) -> list[float]:
+    """Return a contestant's time in ours, round by round; for as many bytes, where both say how many."""
+    bytes_of = m.bytes_of.get(name, m.nbytes) / m.bytes_of.get(own, m.nbytes) if m.nbytes else 1.0
+    return [theirs / mine / bytes_of for theirs, mine in zip(m.samples[name], m.samples[own], strict=False)]
+
+
+def quartiles(samples: Sequence[float]) -> tuple[float, float]:
+    """Return the lower and the upper one."""
+    if len(samples) < 2:
+        return samples[0], samples[0]
+    low, _, high = statistics.quantiles(samples, n=4, method="inclusive")
+    return low, high

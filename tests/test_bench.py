@@ -1,0 +1,297 @@
+"""The bench suite's own arithmetic: turns, checks, comparisons, the README's block."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+
+pytest.importorskip("bench", reason="only a checkout has bench/")
+from bench import compare, readme, report
+from bench.__main__ import parser
+from bench.case import Absent, Case, Contestant, Figure, Measurement
+from bench.contestants import TABLE, contestants, peer_of
+from bench.must import MUST, reached
+from bench.questions import NAMES
+from bench.questions.many_arrays import gpt2, resnet50
+from bench.run import Run, cases
+from bench.runner import Runner
+from bench.work import RULES, Work
+
+OURS = ("gradstep", "NumPy", "NumPy out=", "pure Python")
+
+
+class Clock:
+    """Time that passes only where someone works."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+    def work(self, seconds):
+        self.now += seconds
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def runner(clock):
+    return Runner(clock=clock, sleep=lambda seconds: None)
+
+
+def taking(clock, seconds, **more):
+    return lambda: Contestant(partial(clock.work, seconds), **more)
+
+
+def test_every_sample_is_kept_and_divided_by_its_steps(runner, clock):
+    makers = {
+        "a": taking(clock, 0.5),
+        "b": taking(clock, 0.5, steps=5),
+        "c": lambda: Contestant(lambda: 7.0, timed=True),
+    }
+    done = runner.measure("q", Case("case", makers, rounds=4, seconds=1e9))
+    assert done.samples == {"a": [0.5] * 4, "b": [0.1] * 4, "c": [7.0] * 4}
+    assert not done.absent
+
+
+def test_short_calls_are_repeated_within_a_sample(runner, clock):
+    calls = []
+
+    def call():
+        calls.append(1)
+        clock.work(1e-6)
+
+    done = runner.measure("q", Case("case", {"a": lambda: Contestant(call)}, rounds=1, warm=0))
+    assert done.samples["a"] == [pytest.approx(1e-6)]
+    assert len(calls) >= 200
+
+
+def test_contestants_take_turns_and_each_comes_first(runner):
+    order = []
+    makers = {
+        name: partial(lambda name: Contestant(lambda: order.append(name) or 1.0, timed=True), name) for name in "abc"
+    }
+    runner.measure("q", Case("case", makers, rounds=3, warm=0))
+    assert "".join(order) == "abcbcacab"
+
+
+def test_preparation_is_not_timed_and_comes_before_each_call(runner, clock):
+    said = []
+
+    def call():
+        said.append("call")
+        clock.work(0.5)
+
+    made = Contestant(call, before=lambda: said.append("before") or clock.work(100.0))
+    done = runner.measure("q", Case("case", {"a": lambda: made}, rounds=1, warm=2))
+    assert done.samples["a"] == [0.5]
+    assert said == ["before", "call"] * 3
+
+
+def test_time_that_is_over_ends_rounds_and_runs(runner, clock):
+    done = runner.measure("q", Case("case", {"a": taking(clock, 1.0)}, rounds=100, seconds=10.0))
+    assert 3 <= len(done.samples["a"]) < 10
+    runner.until = clock()
+    clock.work(1)
+    assert runner.measure("q", Case("late", {"a": taking(clock, 1.0)})).absent == {"a": "no time was left"}
+
+
+def test_a_wrong_result_is_refused_before_anything_is_timed(runner, clock):
+    right, wrong = np.ones(3), np.array([1.0, 1.0, 1.1])
+    calls = []
+    bad = Contestant(lambda: calls.append(1), lambda: [wrong])
+    makers = {"good": taking(clock, 1.0, result=lambda: [right]), "bad": lambda: bad}
+    done = runner.measure("q", Case("case", makers, lambda: [np.ones(3)], rounds=2))
+    assert list(done.samples) == ["good"]
+    assert done.absent["bad"].startswith("WRONG: result 0 is 0.1 off")
+    assert len(calls) == 3  # of the check
+
+
+def test_not_a_number_is_wrong_too(runner):
+    made = Contestant(lambda: None, lambda: [np.array([np.nan])])
+    done = runner.measure("q", Case("case", {"a": lambda: made}, lambda: [np.zeros(1)]))
+    assert done.absent["a"].startswith("WRONG")
+
+
+def test_a_missing_peer_is_a_row_that_says_so(runner, clock):
+    def missing():
+        raise ModuleNotFoundError("No module named 'peer'")
+
+    def refusing():
+        raise Absent("has no such rule")
+
+    def failing():
+        raise RuntimeError("broken\nin many lines")
+
+    makers = {"gradstep": taking(clock, 1.0), "peer": missing, "other": refusing, "third": failing}
+    done = runner.measure("threads", Case("case", makers, rounds=1))
+    reasons = {
+        "peer": "not installed: No module named 'peer'",
+        "other": "has no such rule",
+        "third": "failed: RuntimeError: broken",
+    }
+    assert done.absent == reasons
+    run = run_of([done])
+    for name, why in reasons.items():
+        assert f"| {name} | {why} | all |" in report.markdown(run, {})
+
+
+def test_only_peers_that_were_asked_for(runner, clock):
+    runner.peers = ("torch",)
+    names = ("gradstep", "ceiling, reading", "PyTorch fused", "NumPy out=", "no update")
+    done = runner.measure("q", Case("case", dict.fromkeys(names, taking(clock, 1.0)), rounds=1))
+    assert set(done.samples) == {"gradstep", "ceiling, reading", "PyTorch fused", "no update"}
+    assert peer_of("gradstep, as PyTorch") is None
+
+
+def test_runs_have_new_contestants_and_the_worst_counts(runner):
+    times = iter([1.0, 3.0, 2.0])
+
+    def make():
+        took = next(times)
+        return Contestant(lambda: took, timed=True)
+
+    def question():
+        makers = {"a": make, "b": lambda: Contestant(lambda: 2.0, timed=True)}
+        took = yield Case("case", makers, rounds=2, runs=3)
+        yield Figure("worst", max(took.ratios_of_runs("a", "b")))
+        yield Figure("middle", took.ratio("a", "b"))
+        yield Figure("not measured", took.ratio("a", "nobody"))
+
+    measured, worst, middle = runner.answers("q", question())
+    assert measured.samples["a"] == [1.0, 1.0, 3.0, 3.0, 2.0, 2.0]
+    assert (worst.value, middle.value) == (1.5, 1.0)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_contestants_without_other_libraries_are_right(rule):
+    work = Work(rule, (5, 3000))
+    done = Runner().measure("q", Case("case", contestants(work, OURS), work.expected, rounds=1, rest=0.0))
+    assert not done.absent
+    assert set(done.samples) == set(OURS)
+
+
+@pytest.mark.parametrize("name", ["gradstep", "NumPy"])
+def test_whole_steps_are_right(name):
+    work = Work("AdamW", (5, 3000), clip_norm=1.0, grad_scale=8.0, average=0.9, zero_grads=True)
+    done = Runner().measure("q", Case("case", contestants(work, [name]), work.expected, rounds=1, rest=0.0))
+    assert not done.absent
+    other = replace(work, clip_norm=2.0)
+    wrong = Runner().measure("q", Case("case", contestants(other, [name]), work.expected, rounds=1, rest=0.0))
+    assert wrong.absent[name].startswith("WRONG")
+
+
+def test_bytes_of_a_step():
+    assert Work("AdamW", (10,)).nbytes == 280
+    assert Work("SGD", (10, 10)).nbytes == 240
+    assert Work("AdamW", (10,), "float16").nbytes == 220
+    assert Work("AdamW", (10,), average=0.9, zero_grads=True).nbytes == 400
+
+
+def test_models_have_their_parameters():
+    assert (len(list(resnet50())), sum(resnet50())) == (161, 25_557_032)
+    assert (len(list(gpt2())), sum(gpt2())) == (148, 124_439_808)
+
+
+@pytest.mark.parametrize("quick", [True, False])
+@pytest.mark.parametrize("question", NAMES)
+def test_questions_name_their_cases(question, quick):
+    names = cases(question, quick)
+    assert len(names) == len(set(names))
+    assert names or question == "beside_torch"
+
+
+def test_bounds_judge_figures():
+    assert reached(Figure("", MUST["fused"].bound, "fused"))
+    assert not reached(Figure("", MUST["fused"].bound * 1.01, "fused"))
+    assert not reached(Figure("", MUST["ceiling"].bound * 0.99, "ceiling"))
+    assert reached(Figure("", 1e9))
+
+
+def run_of(measurements, figures=()):
+    facts = {
+        "date": "2026-01-02T03:04+00:00", "commit": "abc", "processor": "P", "processors": 2, "caches": {"L1": 32768},
+        "memory": "1 GiB", "kernel": "K", "transparent huge pages": "madvise", "python": "3", "versions": {},
+        "gradstep": {"version": "1", "compiler": "C", "isa": "avx2", "threading": "pool", "num_threads": 2, "cuda": "no"},
+        "environment": {}, "unset for the run": [],
+    }  # fmt: skip
+    return Run("python -m bench --quick", True, facts, figures=list(figures), measurements=list(measurements))
+
+
+def measurement(**medians):
+    wobble = 1 + 0.01 * np.arange(-4, 5)
+    samples = {name: list(middle * wobble) for name, middle in medians.items()}
+    return Measurement("every_rule", "AdamW, 10^3", "warm", "s", 28000, None, "", samples)
+
+
+def test_equal_runs_have_not_changed():
+    run = run_of([measurement(gradstep=1.0, NumPy=9.0)])
+    assert "Nothing changed beyond noise." in compare.text(run, run)
+    again = run_of([measurement(gradstep=1.01, NumPy=9.0)])
+    assert not list(compare.changes(run, again))
+
+
+def test_a_slower_machine_is_no_change_and_a_slower_step_is():
+    before = run_of([measurement(gradstep=1.0, NumPy=9.0)])
+    assert not list(compare.changes(before, run_of([measurement(gradstep=2.0, NumPy=18.0)])))
+    after = run_of([measurement(gradstep=1.5, NumPy=9.0)])
+    ((_, case, name, reference, _, _, change),) = compare.changes(before, after)
+    assert (case, name, reference, change) == ("AdamW, 10^3", "gradstep", "NumPy", "+50%")
+
+
+def test_a_run_is_read_as_it_was_written(tmp_path):
+    run = run_of([measurement(gradstep=1.0)], [Figure("a figure", 0.5, "fused")])
+    run.save(tmp_path / "run.json")
+    assert Run.load(tmp_path / "run.json") == run
+
+
+def test_readme_is_rewritten_between_its_marks_once_and_for_all(tmp_path):
+    page = tmp_path / "README.md"
+    page.write_text(f"before\n\n{readme.BEGIN}\nold\n{readme.END}\n\nafter\n")
+    figures = [Figure("one", 0.95, "ceiling"), Figure("two", 1.02, "ceiling"), Figure("three", 0.5, "fused")]
+    (tmp_path / "runs").mkdir()
+    run_of([], figures).save(tmp_path / "runs/run.json")
+    readme.rewrite(tmp_path / "runs/run.json", page)
+    once = page.read_text()
+    assert once.startswith("before\n")
+    assert once.endswith("\nafter\n")
+    assert "old" not in once
+    assert f"| {MUST['ceiling'].what} | 0.95 to 1 | at least 0.9 | yes |" in once
+    assert f"| {MUST['fused'].what} | 0.5 | at most 0.08 | **no** |" in once
+    assert "(runs/roofline.png)" in once
+    assert "`python -m bench --quick` on 2026-01-02" in once
+    readme.rewrite(tmp_path / "runs/run.json", page)
+    assert page.read_text() == once
+    page.rename(tmp_path / "runs/README.md")
+    (tmp_path / "run.json").write_text((tmp_path / "runs/run.json").read_text())
+    with pytest.raises(SystemExit, match="expected a run within"):
+        readme.rewrite(tmp_path / "run.json", tmp_path / "runs/README.md")
+
+
+def test_command_line():
+    args = parser().parse_args(["--quick", "--only", "threads", "--peers", "numba"])
+    assert (args.quick, args.only, args.peers, args.command) == (True, ["threads"], ["numba"], None)
+    assert parser().parse_args(["compare", "a", "b"]).command == "compare"
+
+
+def test_a_run_from_the_command_line(tmp_path):
+    command = [sys.executable, "-m", "bench", "--quick", "--only", "gpu", "--output", tmp_path / "out"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=readme.ROOT)
+    assert done.returncode == 0, done.stderr
+    run = json.loads((tmp_path / "out/run.json").read_text())
+    assert run["quick"]
+    assert {m["question"] for m in run["measurements"]} == {"gpu"}
+    assert (tmp_path / "out/report.md").read_text().startswith("# `python -m bench --quick --only gpu")
+
+
+def test_the_table_names_modules_that_are_there():
+    for module, _ in TABLE.values():
+        assert (readme.ROOT / f"bench/contestants/{module}.py").exists()
