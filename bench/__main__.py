@@ -12,7 +12,7 @@ from typing import Any
 from bench import compare, machine, readme, report
 from bench.contestants import PEERS, QUICK_PEERS
 from bench.questions import NAMES
-from bench.run import Run, answer, measure
+from bench.run import Run, answer, cases, measure
 
 
 def parser() -> argparse.ArgumentParser:
@@ -64,7 +64,7 @@ def suite(args: argparse.Namespace) -> int:
     args.output.mkdir(parents=True, exist_ok=True)
     interrupted = False
     try:
-        with progress(len(args.only)) as watch:
+        with progress(sum(len(cases(question, args.quick)) for question in args.only)) as watch:
             measure(run, args.only, args.peers or (QUICK_PEERS if args.quick else PEERS), watch)
     except KeyboardInterrupt:
         interrupted = True
@@ -76,7 +76,7 @@ def suite(args: argparse.Namespace) -> int:
 
 
 @contextmanager
-def progress(questions: int) -> Iterator[Callable[[str, dict[str, Any]], None]]:
+def progress(cases: int) -> Iterator[Callable[[str, dict[str, Any]], None]]:
     """Show a bar on a terminal, where rich is installed."""
     try:
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -85,16 +85,12 @@ def progress(questions: int) -> Iterator[Callable[[str, dict[str, Any]], None]]:
         return
     columns = (TextColumn("{task.description:<48}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, transient=True, disable=not sys.stdout.isatty()) as bar:
-        task = bar.add_task("", total=questions)
+        task = bar.add_task("", total=cases)
 
         def watch(question: str, told: dict[str, Any]) -> None:
-            nonlocal cases
-            if "cases" in told:
-                cases = told["cases"] or 1
-            elif "measured" in told:
-                bar.update(task, advance=1 / cases, description=f"{question}: {told['measured']['case']}"[:48])
+            if measured := told.get("measured"):
+                bar.update(task, advance=1, description=f"{question}: {measured['case']}"[:48])
 
-        cases = 1
         yield watch
 
 

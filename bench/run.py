@@ -21,6 +21,7 @@ from bench.runner import Runner
 from bench.work import wake_blas
 
 QUICK = 100.0  # seconds that a quick run has for all questions
+START = 3  # a process starts, and loads its libraries, in the time of so many cases
 Watch = Callable[[str, dict[str, Any]], None]
 
 
@@ -69,7 +70,6 @@ def answer(question: str, quick: bool, peers: Sequence[str], seconds: float) -> 
         def tell(**said: Any) -> None:
             print(json.dumps(said), file=out, flush=True)
 
-        tell(cases=len(cases(question, quick)))
         wake_blas()
         runner = Runner(quick, peers, until=until)
         for item in runner.answers(question, ask(question, quick)):
@@ -114,8 +114,9 @@ def ask_aside(question: str, quick: bool, peers: Sequence[str], seconds: float) 
 def measure(run: Run, questions: Sequence[str], peers: Sequence[str], watch: Watch) -> None:
     """Ask one question after the other, which share the time there is; `watch` sees everything that is told."""
     until = time.perf_counter() + (QUICK if run.quick else math.inf)
+    weights = [START + len(cases(question, run.quick)) for question in questions]
     for k, question in enumerate(questions):
-        seconds = (until - time.perf_counter()) / (len(questions) - k)
+        seconds = (until - time.perf_counter()) * weights[k] / sum(weights[k:])
         for told in ask_aside(question, run.quick, peers, seconds):
             run.take(question, told)
             watch(question, told)

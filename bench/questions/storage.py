@@ -34,7 +34,7 @@ def question(quick: bool) -> Question:
         for isa in sets:
             share = took.rate(f"gradstep, {isa}") / took.rate("ceiling")
             what = f"AdamW on {dtype}, {isa}, share of the ceiling for its bytes"
-            yield Figure(what, share, "storage" if short else "")
+            yield Figure(what, share, "storage" if short and not quick else "")
 
 
 def on(isa: str, work: Work) -> Contestant:

@@ -2,41 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
 import gradstep as gs
-from bench.case import Case, Contestant, Figure, Question
+from bench.case import Case, Contestant, Figure, Question, Took
 from bench.contestants import ceiling, contestants
 from bench.work import Work
 
-LARGE = (2**25,)
 BOTH = ("gradstep", "NumPy", "PyTorch fused", "PyTorch foreach")
 
 
 def question(quick: bool) -> Question:
     """Measure clipping alone, averaging alone, then everything, on one large array and on many small ones."""
-    clipped = Work("AdamW", LARGE, clip_norm=1.0)
-    took = yield case("clip_norm, 2^25", clipped, more={"gradstep, no clipping": partial(unclipped, clipped)})
-    yield Figure("AdamW with clip_norm, of AdamW alone", took.ratio("gradstep", "gradstep, no clipping"), "clipping")
-    allowed = 1 + took.ratio("ceiling, reading", "ceiling")
-    yield Figure("for comparison: what memory allows, gradients read once more", allowed)
-    what = "AdamW with clip_norm, of PyTorch's clip_grad_norm_ and fused AdamW"
-    yield Figure(what, took.ratio("gradstep", "PyTorch fused"), "clipping torch")
+    power, many = 22 if quick else 25, (256,) * 2000
+    large = (2**power,)
+    clipped = Work("AdamW", large, clip_norm=1.0)
+    took = yield case(f"clip_norm, 2^{power}", clipped, {"gradstep, no clipping": partial(unclipped, clipped)})
+    yield from figures_of_clipping(took, "" if quick else "clipping")
 
-    averaged = Work("AdamW", LARGE, average=0.999, zero_grads=True)
-    took = yield case("EMA and zero_grads, 2^25", averaged)
-    share = took.median("gradstep") / averaged.nbytes / (took.median("ceiling") / Work("AdamW", LARGE).nbytes)
-    yield Figure("AdamW with EMA and zero_grads, of the ceiling for its bytes", share, "averaging")
+    averaged = Work("AdamW", large, average=0.999, zero_grads=True)
+    took = yield case(f"EMA and zero_grads, 2^{power}", averaged)
+    share = took.rate("ceiling") / took.rate("gradstep")
+    yield Figure("AdamW with EMA and zero_grads, of the ceiling for its bytes", share, "" if quick else "averaging")
 
-    many = Work("AdamW", (256,) * 2000, clip_norm=1.0)
-    took = yield case("clip_norm, 2,000 arrays of 256", many)
+    took = yield case("clip_norm, 2,000 arrays of 256", Work("AdamW", many, clip_norm=1.0))
     what = "2,000 arrays of 256 with clip_norm, of PyTorch's clip_grad_norm_ and fused AdamW"
     yield Figure(what, took.ratio("gradstep", "PyTorch fused"), "clipping many")
 
-    for name, sizes in (("2^25", LARGE), ("2,000 arrays of 256", many.sizes)):
+    for name, sizes in ((f"2^{power}", large), ("2,000 arrays of 256", many)):
         whole = Work("AdamW", sizes, clip_norm=1.0, grad_scale=1024.0, average=0.999, zero_grads=True)
-        yield case(f"everything, {name}", whole, more={"gradstep, separate passes": partial(separate, whole)})
+        yield case(f"everything, {name}", whole, {"gradstep, separate passes": partial(separate, whole)})
+
+
+def figures_of_clipping(took: Took, key: str) -> Iterator[Figure]:
+    """Judge clipping against the step without it, memory, and PyTorch's two calls."""
+    yield Figure("AdamW with clip_norm, of AdamW alone", took.ratio("gradstep", "gradstep, no clipping"), key)
+    allowed = 1 + took.ratio("ceiling, reading", "ceiling")
+    yield Figure("for comparison: what memory allows, gradients read once more", allowed)
+    what = "AdamW with clip_norm, of PyTorch's clip_grad_norm_ and fused AdamW"
+    yield Figure(what, took.ratio("gradstep", "PyTorch fused"), key and f"{key} torch")
 
 
 def case(name: str, work: Work, more: dict[str, partial[Contestant]] | None = None) -> Case:
