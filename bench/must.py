@@ -36,7 +36,7 @@ MUST = {
     "clipping many": Must("2,000 arrays of 256 elements with `clip_norm`, of PyTorch's two calls", "at most", 0.08),
     "lbfgs scipy": Must("L-BFGS, 10^6 variables: an iteration outside `fun`, of SciPy's", "at most", 0.125),
     "lbfgs torch": Must("the same, of PyTorch's with strong Wolfe", "at most", 0.7),
-    "lbfgs memory": Must("the same, of two passes over its rows", "at most", 1.35),
+    "lbfgs memory": Must("the same, of what memory allows two passes over its rows", "at most", 1.35),
     "lbfgs single": Must("the same in float32, of float64", "at most", 0.55),
     "lbfgs 10000": Must("L-BFGS, 10,000 variables: an iteration outside `fun`, of SciPy's", "at most", 0.334),
     "lbfgs 10": Must("L-BFGS, 10 variables: an iteration outside `fun`, of SciPy's", "at most", 1.5),

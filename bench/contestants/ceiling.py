@@ -5,16 +5,22 @@ from __future__ import annotations
 import ctypes
 import functools
 import math
+import statistics
 import subprocess
 import tempfile
+import timeit
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 import gradstep as gs
 from bench import ROOT
 from bench.case import Absent, Array, Contestant
 from bench.work import Work, floats
+from gradstep import _cpu
+from gradstep.solve.vectors import Space
 from gradstep.states import zeros_like
 
 IN_CACHE = 1 << 23  # bytes that a call sweeps at least: the start of its threads must not count
@@ -25,6 +31,7 @@ def library() -> Any:
     """Compile bench/ceiling.cpp."""
     out = Path(tempfile.mkdtemp()) / "ceiling.so"
     command = ["g++", "-O3", "-march=native", "-std=c++20", "-shared", "-fPIC", "-pthread", "-fopenmp-simd"]
+    command += ["-ffp-contract=fast", "-Wno-psabi"]
     try:
         subprocess.run([*command, str(ROOT / "bench/ceiling.cpp"), "-o", str(out)], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError) as error:
@@ -67,3 +74,22 @@ def one_thread(work: Work) -> Contestant:
 def reading(work: Work) -> Contestant:
     """Read the gradients once."""
     return streams(in_lines(work.elements, 1), gs.get_num_threads())
+
+
+def two_passes(n: int, count: int, dtype: str, at_once: int) -> Contestant:
+    """Multiply a vector by rows, and add the rows up, so many of them at once: no L-BFGS does with less."""
+    rows = Space(_cpu, 0, np.dtype(dtype), (n,)).rows(count + 2)
+    rows[...] = 1
+    *rows, vector, total = list(rows)
+    pointers, dots = (ctypes.c_void_p * count)(*(row.ctypes.data for row in rows)), np.empty(count)
+    addresses = [ctypes.c_void_p(a.ctypes.data) for a in (vector, total, dots)]
+    kernel, size = library().two_passes, ctypes.c_int64(n)
+    threads = gs.get_num_threads()
+
+    def sweep() -> None:
+        kernel(pointers, count, *addresses, size, vector.itemsize, at_once, threads)
+
+    sweep()
+    assert (dots == n).all()
+    assert (total == count).all()
+    return Contestant(lambda: statistics.median(timeit.repeat(sweep, number=1, repeat=9)), timed=True)

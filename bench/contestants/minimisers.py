@@ -11,8 +11,6 @@ import numpy as np
 
 import gradstep as gs
 from bench.case import Contestant
-from gradstep import _cpu
-from gradstep.solve.vectors import Space
 
 PAIRS = 10
 
@@ -76,23 +74,6 @@ def torchs(fun: Quadratic, limit: int) -> None:
     opt.step(closure)
 
 
-class Rows:
-    """The 2m rows of a history, and the least that passes over them can do."""
-
-    def __init__(self, n: int, dtype: str) -> None:
-        self.space = Space(_cpu, 0, np.dtype(dtype), (n,))
-        rows = self.space.rows(2 * PAIRS + 1)
-        rows[...] = 1
-        *self.rows, self.out = list(rows)
-
-    def two_passes(self) -> float:
-        """Seconds of one that multiplies one vector with all of them, and one that adds all of them up."""
-        begin = time.perf_counter()
-        self.space.run([], [((self.rows[0],), tuple(self.rows))])
-        self.space.run([(self.out, [(1.0, row) for row in self.rows])])
-        return time.perf_counter() - begin
-
-
 def lbfgs(run: Callable[[Quadratic, int], object], n: int, dtype: str, iterations: int, repeats: int = 1) -> Contestant:
     """Time iterations outside the function; the result is what is left of its value."""
     fun = Quadratic(n, dtype)
@@ -101,12 +82,6 @@ def lbfgs(run: Callable[[Quadratic, int], object], n: int, dtype: str, iteration
         lambda: [np.array([fun.values[-1] / fun.values[0]])],
         timed=True,
     )
-
-
-def two_passes(n: int) -> Contestant:
-    """Time what no L-BFGS does without."""
-    rows = Rows(n, "f8")
-    return Contestant(lambda: statistics.median(rows.two_passes() for _ in range(9)), timed=True)
 
 
 def ended_at(minimise: Callable[[], Any]) -> Contestant:
