@@ -220,6 +220,8 @@ class TestOptions:
         ({"callback": 3}, TypeError, "callback"),
         ({"fun": lambda x: np.array([np.nan, 1.0])}, ValueError, "finite residuals"),
         ({"fun": lambda x: x * 1j}, TypeError, "fun: expected to return numbers"),
+        ({"fun": lambda x: [1.0, [2.0]]}, ValueError, "fun: expected numbers in an array"),
+        ({"jac": lambda x: [1.0, [2.0]]}, ValueError, "jac: expected numbers in an array"),
         ({"x0": ["a"]}, TypeError, "x0"),
     ],
 )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gradstep.containers import Array, shown
-from gradstep.solve.vectors import Space
+from gradstep.solve.vectors import Space, as_array
 from gradstep.states import on_host
 
 
@@ -57,7 +57,7 @@ class Box:
 
 
 def _limits(side: Any, space: Space) -> Array:
-    values = np.asarray(on_host(side))
+    values = as_array(on_host(side), "bounds")
     if values.dtype.kind not in "fiub":
         raise TypeError(f"bounds: expected numbers, got {values.dtype}")
     if values.shape == space.shape:

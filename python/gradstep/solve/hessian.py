@@ -10,6 +10,7 @@ import numpy as np
 
 from gradstep.containers import Array, is_cuda, shown
 from gradstep.solve.objective import Objective, without_ones
+from gradstep.solve.vectors import as_array
 
 
 class Hessian:
@@ -45,7 +46,7 @@ class Hessian:
 
             found = device.view(found)
         else:
-            found = np.asarray(found.toarray() if hasattr(found, "toarray") else found)
+            found = as_array(found.toarray() if hasattr(found, "toarray") else found, "hess")
         if found.dtype.kind not in "fiu":
             raise TypeError(f"hess: expected {space.dtype}, got {found.dtype}")
         if without_ones(found.shape) not in (without_ones((n, n)), without_ones(space.shape * 2)):

@@ -16,7 +16,7 @@ from gradstep.hyperparameters import NON_NEGATIVE, check_float
 from gradstep.schedules import COUNT
 from gradstep.solve.differences import derivatives, moved
 from gradstep.solve.search import Callback
-from gradstep.solve.vectors import Space
+from gradstep.solve.vectors import Space, as_array
 from gradstep.states import on_host
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ class Residuals:
 
 
 def _numbers(x: Any, what: str) -> Array:
-    found = np.asarray(on_host(x.toarray() if hasattr(x, "toarray") else x))
+    found = as_array(on_host(x.toarray() if hasattr(x, "toarray") else x), what)
     if found.dtype.kind not in "fiub":
         raise TypeError(f"{what}: expected to return numbers, got {found.dtype}")
     return found.astype(np.float64)

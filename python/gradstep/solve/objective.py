@@ -12,7 +12,7 @@ import numpy as np
 from gradstep.containers import Array, is_cuda, shown
 from gradstep.solve.box import Box
 from gradstep.solve.differences import accuracy, derivatives, moved
-from gradstep.solve.vectors import Space
+from gradstep.solve.vectors import Space, as_array
 from gradstep.states import on_host
 
 LEVEL = 2.0**-50  # relative to the function: what may be rounding
@@ -139,7 +139,7 @@ class Objective:
 
             g = device.view(g)
         else:
-            g = np.asarray(g)
+            g = as_array(g, origin)
         if g.shape != (space.n,) and without_ones(g.shape) != without_ones(space.shape):
             raise ValueError(f"{origin}: expected shape {space.shape}, got {_kind(g)}")
         if g.dtype != space.dtype:
@@ -231,7 +231,7 @@ def pair(found: Any, origin: str) -> tuple[Any, Any]:
 
 def plain(f: Any, origin: str) -> float:
     """Return a value as a float; a device is waited for."""
-    found = np.asarray(on_host(f))
+    found = as_array(on_host(f), origin)
     if found.size != 1 or (found.dtype.kind not in "fiub" and found.dtype.name != "bfloat16"):
         raise TypeError(f"{origin}: expected to return a number, got {_kind(f)}")
     return float(found.reshape(()))

@@ -10,9 +10,17 @@ import numpy as np
 
 from gradstep import _cpu
 from gradstep.backend import backend_of, device_of
-from gradstep.containers import Array
+from gradstep.containers import Array, shown
 
 LINE = 64  # bytes: rows begin on cache lines
+
+
+def as_array(x: Any, label: str) -> Array:
+    """Return a NumPy array of what a user gave, which messages call `label`."""
+    try:
+        return np.asarray(x)
+    except ValueError:  # lists of unequal lengths
+        raise ValueError(f"{label}: expected numbers in an array, got {shown(x)}") from None
 
 
 class Space:
@@ -39,7 +47,7 @@ class Space:
         """Return the space of where a search begins, and that as a vector."""
         backend = backend_of(x0, "x0")
         if backend is _cpu:
-            start = np.asarray(x0)
+            start = as_array(x0, "x0")
             if start.dtype.kind in "iub":
                 start = start.astype(np.float64)
         else:
