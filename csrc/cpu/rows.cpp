@@ -23,8 +23,8 @@ void gather_rows(const Gather& gather, const Batch& batch, int, void*) {
   const auto rows = instruction_set().gather;
   const std::int64_t columns = gather.out_columns(), work = pieces(columns, tile_elements);
   const bool draws = gather.augments && gather.images.noise != 0;
-  const std::int64_t elements =
-      batch.count * columns * (draws ? 28 : 2) / 7;  // a step reads or writes about seven
+  // Far rows take as long to arrive as the seven elements that a step reads or writes; noise is arithmetic.
+  const std::int64_t elements = batch.count * columns * (draws ? 4 : 1);
   if (columns == 0) return;
   share_runs(elements / work, batch.count, work,
              [&](std::int64_t first, std::int64_t last) { rows(gather, batch, first, last); });

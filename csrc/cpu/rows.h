@@ -188,7 +188,7 @@ void prefetch(const Source& source, const char* row, int64_t first, int64_t last
 
 // A whole row, piece by piece, and `soon`, if not null, likewise.
 void take_row(const Gather& g, const char* row, const char* soon, char* to) {
-  const int64_t piece = most(512 / g.source.itemsize, 1), columns = g.source.columns;
+  const int64_t piece = most(1024 / g.source.itemsize, 1), columns = g.source.columns;
   for (int64_t first = 0; first < columns; first += piece) {
     const int64_t last = least(first + piece, columns);
     if (soon) prefetch(g.source, soon, first, last);
@@ -211,7 +211,7 @@ void gather_batch(const Gather& g, const Batch& batch, int64_t first, int64_t la
     const std::uint64_t position = batch.position + i;
     char* const to = batch.out + i * bytes;
     if (!g.augments) {
-      take_row(g, row_of(i), batch.indices && i + 2 < last ? row_of(i + 2) : nullptr, to);
+      take_row(g, row_of(i), batch.indices && i + 1 < last ? row_of(i + 1) : nullptr, to);
       continue;
     }
     take_crop(g, row_of(i), position, to);
