@@ -17,7 +17,7 @@ from typing import Any
 from bench import ROOT, machine
 from bench.case import Case, Figure, Measurement, Took
 from bench.questions import ask
-from bench.runner import Runner
+from bench.runner import Runner, play
 from bench.work import wake_blas
 
 QUICK = 100.0  # seconds that a quick run has for all questions
@@ -79,16 +79,8 @@ def answer(question: str, quick: bool, peers: Sequence[str], seconds: float) -> 
 
 def cases(question: str, quick: bool) -> list[str]:
     """Return the names of a question's cases, by playing it without measuring."""
-    names, asked, took = [], ask(question, quick), None
-    while True:
-        try:
-            item = asked.send(took)  # type: ignore[arg-type]  # the first send takes None
-        except StopIteration:
-            return names
-        took = None
-        if isinstance(item, Case):
-            names.append(item.name)
-            took = Took({}, {}, 1)
+    played = play(ask(question, quick), lambda case: (case, Took({}, {}, 1)))
+    return [item.name for item in played if isinstance(item, Case)]
 
 
 def ask_aside(question: str, quick: bool, peers: Sequence[str], seconds: float) -> Iterator[dict[str, Any]]:

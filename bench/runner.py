@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from bench.case import Absent, Array, Case, Contestant, Figure, Measurement, Question, Took, Wrong, nothing, sample
 from bench.contestants import PEERS, peer_of
 
+T = TypeVar("T")
 LEAST_ROUNDS = 3
 LEAST_SECONDS = 2e-4  # a sample lasts so long, by repeated calls
 QUICKER = 10
@@ -31,20 +33,15 @@ class Runner:
     _sweep: Array = field(default_factory=lambda: np.zeros(0, np.uint8))
 
     def answers(self, name: str, question: Question) -> Iterator[Measurement | Figure]:
-        """Play a question: each case is measured, and its times are sent back for the figures that follow."""
-        took = None
-        while True:
-            try:
-                item = question.send(took)  # type: ignore[arg-type]  # the first send takes None
-            except StopIteration:
-                return
-            took = None
-            if isinstance(item, Case):
-                measured = self.measure(name, item)
-                nbytes = dict.fromkeys(measured.samples, item.nbytes) | measured.bytes_of
-                took = Took(measured.samples, nbytes, measured.runs)
-                yield measured
-            elif not math.isnan(item.value):
+        """Measure a question's cases; leave out figures of what was not measured."""
+
+        def answer(case: Case) -> tuple[Measurement, Took]:
+            done = self.measure(name, case)
+            nbytes = dict.fromkeys(done.samples, case.nbytes) | done.bytes_of
+            return done, Took(done.samples, nbytes, done.runs)
+
+        for item in play(question, answer):
+            if isinstance(item, Measurement) or not math.isnan(item.value):
                 yield item
 
     def measure(self, question: str, case: Case) -> Measurement:
@@ -127,6 +124,22 @@ class Runner:
         if not self._sweep.size:
             self._sweep = np.zeros(1 << 27, np.uint8)
         self._sweep += 1
+
+
+def play(question: Question, answer: Callable[[Case], tuple[T, Took]]) -> Iterator[T | Figure]:
+    """Yield what `answer` makes of each case, and the figures that the question makes of its times."""
+    took = None
+    while True:
+        try:
+            item = question.send(took)  # type: ignore[arg-type]  # the first send takes None
+        except StopIteration:
+            return
+        if isinstance(item, Case):
+            made, took = answer(item)
+            yield made
+        else:
+            took = None
+            yield item
 
 
 def check(contestant: Contestant, expected: Sequence[Array], case: Case) -> None:
