@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from bench.case import Measurement
 from bench.must import reached
 from bench.run import Run
-from bench.samples import OWN, quartiles, ratios
+from bench.samples import OWN, number, quartiles, ratios
 
 LEAST = 0.05  # smaller differences come from where arrays lie in memory
 REFERENCES = ("ceiling", "NumPy", OWN)
@@ -31,7 +31,7 @@ def text(before: Run, after: Run) -> str:
     for figure in after.figures:
         if known.get(figure.what, reached(figure)) != reached(figure):
             parts.append(
-                f"{figure.what}: {figure.value:.3g}, {'now reached' if reached(figure) else 'NO LONGER REACHED'}."
+                f"{figure.what}: {number(figure.value)}, {'now reached' if reached(figure) else 'NO LONGER REACHED'}."
             )
     return "\n\n".join(parts)
 
@@ -55,8 +55,8 @@ def changes(before: Run, after: Run) -> Iterator[tuple[str, ...]]:
                     m.case,
                     name,
                     reference or m.unit,
-                    f"{x:.3g}",
-                    f"{y:.3g}",
+                    number(x),
+                    number(y),
                     f"{100 * (y / x - 1):+.0f}%",
                 )
 

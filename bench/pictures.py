@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.case import Measurement
 from bench.run import Run
-from bench.samples import OWN, base, quartiles, rate, ratios
+from bench.samples import OWN, base, number, quartiles, rate, ratios
 
 COLORS = {
     "gradstep": "#0b5fd4", "pure Python": "#8c564b", "NumPy": "#d62728", "NumPy out=": "#ff9896", "numexpr": "#9467bd",
@@ -126,7 +126,7 @@ def bars(ax: Any, cases: Sequence[Measurement]) -> None:
         middle, (low, high) = statistics.median(found[name]), quartiles(found[name])
         color = "black" if name.startswith("ceiling") else COLORS.get(name.split(",")[0], "0.6")
         ax.barh(y, middle, xerr=[[middle - low], [high - middle]], color=color, alpha=0.85, error_kw={"linewidth": 1})
-        ax.annotate(f"{middle:.3g}", (high, y), (4, 0), textcoords="offset points", va="center", fontsize=8)
+        ax.annotate(number(middle), (high, y), (4, 0), textcoords="offset points", va="center", fontsize=8)
     ax.set_yticks(range(len(order)), order, fontsize=9)
     spans = [max(map(max, found.values())), min(map(min, found.values()))]
     if spans[0] / max(spans[1], 1e-12) > 20:

@@ -12,7 +12,7 @@ from bench.case import Figure, Measurement
 from bench.must import MUST, reached
 from bench.questions import title
 from bench.run import Run
-from bench.samples import OWN, base, quartiles, rate, ratios
+from bench.samples import OWN, base, number, quartiles, rate, ratios
 
 UNITS = {
     "s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")),
@@ -68,7 +68,7 @@ def _where(run: Run) -> str:
 def quantity(value: float, unit: str) -> str:
     """Write a number in the multiple of its unit that suits it."""
     scale, name = next((pair for pair in UNITS[unit] if value >= pair[0]), UNITS[unit][-1])
-    return f"{value / scale:.3g} {name}"
+    return f"{number(value / scale)} {name}"
 
 
 def figures(run: Run) -> str:
@@ -77,7 +77,7 @@ def figures(run: Run) -> str:
     for figure in run.figures:
         must = MUST.get(figure.key)
         verdict = ("yes" if reached(figure) else "**NO**") if must else ""
-        rows.append([figure.what, f"{figure.value:.3g}", str(must or ""), verdict])
+        rows.append([figure.what, number(figure.value), str(must or ""), verdict])
     return table(rows)
 
 
@@ -98,7 +98,7 @@ def times(measured: Sequence[Measurement]) -> str:
         middle = f"{quantity(statistics.median(m.samples[own]), m.unit)}{spread(m.samples[own])}"
         first = middle if own == OWN else f"{own}: {middle}"
         cells = [ratio(m, name, own) if name in m.samples else "" for name in names]
-        rows.append([f"{m.case}", first, f"{rate(m, own):.3g}" if m.nbytes else "", *cells])
+        rows.append([f"{m.case}", first, number(rate(m, own)) if m.nbytes else "", *cells])
     if len(rows) == 1:
         return ""
     note = "The other columns are times of the first, median ± half of the range between quartiles; smaller is faster."
@@ -108,7 +108,7 @@ def times(measured: Sequence[Measurement]) -> str:
 def ratio(m: Measurement, name: str, own: str) -> str:
     """Write the median of them, and their spread."""
     found = ratios(m, name, own)
-    return f"{statistics.median(found):.3g}{spread(found)}"
+    return f"{number(statistics.median(found))}{spread(found)}"
 
 
 def spread(samples: Sequence[float]) -> str:
@@ -152,7 +152,7 @@ def show(run: Run) -> None:
     for figure in run.figures:
         if figure.key in MUST:
             judged.append(
-                [figure.what, f"{figure.value:.3g}", str(MUST[figure.key]), "yes" if reached(figure) else "NO"]
+                [figure.what, number(figure.value), str(MUST[figure.key]), "yes" if reached(figure) else "NO"]
             )
     for title_, body in (("Times of gradstep's, smaller is faster", rows), ("Figures that must be reached", judged)):
         if len(body) > 1:

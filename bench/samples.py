@@ -32,3 +32,8 @@ def quartiles(samples: Sequence[float]) -> tuple[float, float]:
         return samples[0], samples[0]
     low, _, high = statistics.quantiles(samples, n=4, method="inclusive")
     return low, high
+
+
+def number(value: float) -> str:
+    """Write three digits, or all before the point."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
