@@ -8,10 +8,9 @@ from collections.abc import Iterator, Sequence
 from bench.case import Measurement
 from bench.must import reached
 from bench.run import Run
-from bench.samples import OWN, number, quartiles, ratios
+from bench.samples import OWN, ceiling_of, number, quartiles, ratios
 
 LEAST = 0.05  # smaller differences come from where arrays lie in memory
-REFERENCES = ("ceiling", "NumPy", OWN)
 
 
 def text(before: Run, after: Run) -> str:
@@ -63,7 +62,7 @@ def changes(before: Run, after: Run) -> Iterator[tuple[str, ...]]:
 
 def reference_of(a: Measurement, b: Measurement) -> str | None:
     """Return what both have that no change of gradstep moves, as far as there is such a one."""
-    return next((name for name in REFERENCES if name in a.samples and name in b.samples), None)
+    return next((name for name in (ceiling_of(a), "NumPy", OWN) if name in a.samples and name in b.samples), None)
 
 
 def in_reference(m: Measurement, name: str, reference: str | None) -> list[float]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.case import Measurement
 from bench.run import Run
-from bench.samples import OWN, base, number, quartiles, rate, ratios
+from bench.samples import OWN, base, ceiling_of, number, quartiles, rate, ratios
 
 COLORS = {
     "gradstep": "#0b5fd4", "pure Python": "#8c564b", "NumPy": "#d62728", "NumPy out=": "#ff9896", "numexpr": "#9467bd",
@@ -87,8 +87,11 @@ def lines(ax: Any, cases: Sequence[Measurement]) -> None:
             style = {"color": "black", "linestyle": "--" if "," not in name else ":", "linewidth": 1.2}
         marker = {"marker": "o", "markersize": 3.5, "zorder": 3 if name == OWN else 2}
         ax.plot([m.x for m in there], heights, label=name, **style, **marker)
-    ax.set_xscale("log", base=10 if cases[0].question == "every_rule" else 2)
+    ax.set_xscale("log")
     ax.set_yscale("log")
+    if cases[0].question != "every_rule":
+        ax.set_xticks([m.x for m in cases], [f"{m.x:g}" for m in cases])
+        ax.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
     ax.set_ylabel("GB/s" if moved else "times of gradstep's")
     ax.set_xlabel({"every_rule": "bytes of all arrays", "threads": "threads"}.get(cases[0].question, "width"))
     ax.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -96,7 +99,7 @@ def lines(ax: Any, cases: Sequence[Measurement]) -> None:
 
 def roof(ax: Any, cases: Sequence[Measurement], caches: dict[str, int]) -> None:
     """Draw the ceiling of each cache level and of memory: the best of what its sizes allow."""
-    best = {m.x: max(rate(m, n) for n in m.samples if n.startswith("ceiling")) for m in cases if has_ceiling(m)}
+    best = {m.x: rate(m, name) for m in cases if (name := ceiling_of(m))}
     below = 0.0
     for level, size in [*caches.items(), ("memory", math.inf)]:
         inside = [x for x in best if x is not None and below < x <= size]
@@ -108,11 +111,6 @@ def roof(ax: Any, cases: Sequence[Measurement], caches: dict[str, int]) -> None:
         if math.isfinite(size):
             ax.axvline(size, color="0.85", linewidth=0.8, zorder=0)
         below = size
-
-
-def has_ceiling(m: Measurement) -> bool:
-    """Whether a ceiling was measured in a case."""
-    return any(name.startswith("ceiling") for name in m.samples)
 
 
 def bars(ax: Any, cases: Sequence[Measurement]) -> None:

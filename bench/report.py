@@ -12,7 +12,7 @@ from bench.case import Figure, Measurement
 from bench.must import MUST, reached
 from bench.questions import title
 from bench.run import Run
-from bench.samples import OWN, base, number, quartiles, rate, ratios
+from bench.samples import OWN, base, ceiling_of, number, quartiles, rate, ratios
 
 UNITS = {
     "s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")),
@@ -145,7 +145,8 @@ def show(run: Run) -> None:
         }
         fastest = min(others, key=lambda n: statistics.median(others[n]), default=None)
         first = quantity(statistics.median(m.samples[own]), m.unit)
-        cells = [ratio(m, name, own) if name in m.samples and name != own else "" for name in ("ceiling", "NumPy")]
+        shown = (name if name in m.samples and name != own else None for name in (ceiling_of(m), "NumPy"))
+        cells = [ratio(m, name, own) if name else "" for name in shown]
         last = f"{fastest} {ratio(m, fastest, own)}" if fastest else ""
         rows.append([m.case, first if own == OWN else f"{own}: {first}", *cells, last])
     judged = [["figure", "measured", "must be", "reached"]]

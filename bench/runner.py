@@ -73,7 +73,7 @@ class Runner:
             try:
                 if self.clock() > self.until:
                     raise Absent("no time was left")
-                if case.footprint > available_memory() / 2:
+                if case.footprint > available_memory() / 3:
                     raise Absent("too little memory is free")
                 contestant = make()
                 if case.expected and contestant.result:

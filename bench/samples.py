@@ -15,9 +15,15 @@ def base(m: Measurement) -> str | None:
     return min(m.samples, key=lambda name: (name != OWN, not name.startswith(OWN)), default=None)
 
 
+def ceiling_of(m: Measurement) -> str | None:
+    """Return the fastest ceiling: on one thread or on all."""
+    there = [name for name in m.samples if name.startswith("ceiling")]
+    return max(there, key=lambda name: rate(m, name), default=None)
+
+
 def rate(m: Measurement, name: str) -> float:
-    """Return gigabytes a second, of the bytes that must be moved."""
-    return m.bytes_of.get(name, m.nbytes) / statistics.median(m.samples[name]) / 1e9
+    """Return gigabytes a second, of the bytes that must be moved; of one, where a case does not count them."""
+    return (m.bytes_of.get(name, m.nbytes) or 1) / statistics.median(m.samples[name]) / 1e9
 
 
 def ratios(m: Measurement, name: str, own: str) -> list[float]:

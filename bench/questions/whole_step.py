@@ -39,7 +39,7 @@ def question(quick: bool) -> Question:
 def figures_of_clipping(took: Took, key: str) -> Iterator[Figure]:
     """Judge clipping against the step without it, memory, and PyTorch's two calls."""
     yield Figure("AdamW with clip_norm, of AdamW alone", took.ratio("gradstep", "gradstep, no clipping"), key)
-    allowed = 1 + took.ratio("ceiling, reading", "ceiling")
+    allowed = 1 + took.ratio("reading the gradients", "ceiling")
     yield Figure("for comparison: what memory allows, gradients read once more", allowed)
     what = "AdamW with clip_norm, of PyTorch's clip_grad_norm_ and fused AdamW"
     yield Figure(what, took.ratio("gradstep", "PyTorch fused"), key and f"{key} torch")
@@ -52,7 +52,7 @@ def case(name: str, work: Work, more: dict[str, partial[Contestant]] | None = No
     makers = contestants(work, BOTH) | (more or {})
     if large:
         makers["ceiling"] = partial(ceiling.all_threads, plain)
-        makers["ceiling, reading"] = partial(ceiling.reading, plain)
+        makers["reading the gradients"] = partial(ceiling.reading, plain)
     return Case(
         name,
         makers,
