@@ -666,9 +666,11 @@ class TestProgress:
         import gradstep as gs
         w = np.ones(1)
         gs.fit(lambda w: (1.0, w.copy()), w, [(), ()], "sgd", epochs=3, progress={progress})
-        print("rich" in sys.modules)
+        print("rich" in sys.modules, file=sys.__stdout__)
     """
     TERMINAL = "sys.stdout.isatty = lambda: True"
+    NOWHERE = "sys.stdout = None"
+    BARE = "sys.stdout = type('Bare', (), {'write': sys.stdout.write, 'flush': sys.stdout.flush})()"
     WITHOUT = "sys.modules['rich'] = sys.modules['rich.progress'] = None; sys.stdout.isatty = lambda: True"
 
     @pytest.mark.parametrize(
@@ -677,6 +679,8 @@ class TestProgress:
             ("", None, False),
             ("", False, False),
             ("", True, False),
+            (NOWHERE, None, False),
+            (BARE, None, False),
             (TERMINAL, None, True),
             (TERMINAL, False, False),
             (WITHOUT, None, False),

@@ -16,7 +16,7 @@ def bar(wanted: bool | None, total: int | None) -> Iterator[Callable[[int, str],
 
     `wanted` is False for never, True wherever rich can, None for terminals only.
     """
-    if wanted is False or (wanted is None and not sys.stdout.isatty()):
+    if wanted is False or (wanted is None and not _seen()):
         yield _nothing
         return
     try:
@@ -36,6 +36,11 @@ def bar(wanted: bool | None, total: int | None) -> Iterator[Callable[[int, str],
                 progress.update(task, completed=done, description=words)
 
         yield show
+
+
+def _seen() -> bool:
+    isatty = getattr(sys.stdout, "isatty", None)  # a program without a console has no stdout
+    return isatty is not None and bool(isatty())
 
 
 def _nothing(done: int, words: str) -> None:
