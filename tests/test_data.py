@@ -5,6 +5,7 @@ import json
 import math
 import subprocess
 import sys
+import time
 from collections import Counter
 from fractions import Fraction
 
@@ -16,6 +17,7 @@ from scipy.sparse import csr_matrix
 import gradstep as gs
 import reference_data as reference
 from gradstep.data import Augment, Standardizer, minibatches
+from script import run
 from table import ISAS, TEAMS
 
 NUMBERS = [
@@ -288,6 +290,60 @@ def test_prefetching_gives_what_is_raised_to_the_caller_and_goes_on(monkeypatch)
         except StopIteration:
             break
     assert got == [expected[1], expected[2], None, expected[3], expected[4]]
+
+
+def test_batches_made_ahead_are_dropped_with_the_position():
+    expected = [list(rows) for (rows,) in minibatches(np.arange(20), batch_size=2, seed=0)]
+    batches = minibatches(np.arange(20), batch_size=2, seed=0, prefetch=2)
+    begin = batches.state_dict()
+    assert [list(next(batches)[0]) for _ in range(2)] == expected[:2]
+    batches.load_state_dict(begin)
+    assert [list(rows) for (rows,) in batches] == expected
+
+
+def slowly(batches, made):
+    """Let each batch but the first take 50 ms, and note its number."""
+    make = batches._make
+
+    def slow(number):
+        time.sleep(0.05 * (number > 0))
+        made.append(number)
+        return make(number)
+
+    batches._make = slow
+
+
+def test_all_that_are_wanted_are_made_ahead():
+    batches, made = minibatches(np.arange(20), batch_size=2, seed=0, prefetch=4), []
+    slowly(batches, made)
+    next(batches)
+    until = time.monotonic() + 10
+    while len(made) < 5 and time.monotonic() < until:
+        time.sleep(0.01)
+    time.sleep(0.1)
+    assert made == [0, 1, 2, 3, 4]
+
+
+def test_nobody_waits_for_batches_that_were_dropped():
+    batches, made = minibatches(np.arange(200), batch_size=2, seed=0, prefetch=90), []
+    slowly(batches, made)
+    begin = batches.state_dict()
+    next(batches)
+    batches.load_state_dict(begin)
+    next(batches)
+    assert made[-1] == 0
+    assert len(made) <= 5  # of those dropped, one was being made and one waited
+
+
+def test_the_end_of_the_program_does_not_wait_for_batches():
+    code = """
+    import time, numpy as np, gradstep as gs
+    batches = gs.data.minibatches(np.arange(2000), batch_size=2, seed=0, prefetch=900)
+    make = batches._make
+    batches._make = lambda number: (number and time.sleep(0.05), make(number))[1]
+    next(batches)
+    """
+    assert not run(code, timeout=20).stderr
 
 
 def test_a_forked_child_goes_on():

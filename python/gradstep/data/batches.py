@@ -7,6 +7,7 @@ import secrets
 from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -245,7 +246,7 @@ class Minibatches(Locked):
             raise ValueError(f"saved['batches']: expected a position in the data, got {given}")
         with self._lock:
             self._seed, self._given = seed, given
-            self._ahead.clear()
+            self._ahead = deque()
 
     def __repr__(self) -> str:
         epochs = "without end" if self._epochs is None else f"of {self._epochs}"
@@ -312,21 +313,33 @@ class Minibatches(Locked):
     def _made_ahead(self) -> tuple[Array, ...]:
         if self._maker is None or self._maker[0] != os.getpid():  # the thread is not there in a forked child
             self._maker = (os.getpid(), ThreadPoolExecutor(1, "gradstep-minibatches"))
-            self._ahead.clear()
+            self._ahead = deque()
         if not self._ahead:
             self._make_ahead()
         try:
             batch = self._ahead[0].result()
         except BaseException:  # Ctrl-C too
-            self._ahead.clear()  # or the next batch would be one too late
+            self._ahead = deque()  # or the next batch would be one too late
             raise
         self._ahead.popleft()
         return batch
 
     def _make_ahead(self) -> None:
+        # One is made and one waits: nobody waits for more, once they are dropped or the program ends.
         assert self._maker is not None
-        while len(self._ahead) < self._prefetch and not self._over(number := self._given + len(self._ahead)):
-            self._ahead.append(self._maker[1].submit(self._make, number))
+        ahead = self._ahead
+        while len(ahead) < self._prefetch and not self._over(number := self._given + len(ahead)):
+            if len(ahead) > 1 and not ahead[-2].done():
+                break
+            ahead.append(self._maker[1].submit(self._make, number))
+            ahead[-1].add_done_callback(lambda _: self._go_on(ahead))
+
+    def _go_on(self, ahead: deque[Future[tuple[Array, ...]]]) -> None:
+        if self._lock.acquire(blocking=False):  # or whoever holds it goes on, perhaps when the next one is made
+            with suppress(RuntimeError):  # the program ends
+                if ahead is self._ahead:  # or they were dropped
+                    self._make_ahead()
+            self._lock.release()
 
     def _make(self, number: int) -> tuple[Array, ...]:
         epoch, batch = divmod(number, self._per_epoch)
