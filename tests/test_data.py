@@ -1,8 +1,10 @@
 """Batches and standardisation: equal to the specification, and to NumPy and scikit-learn."""
 
+import copy
 import itertools
 import json
 import math
+import pickle
 import subprocess
 import sys
 import time
@@ -126,6 +128,24 @@ def test_without_end():
     assert sum(len(rows) for (rows,) in itertools.islice(batches, 2000)) == 3000
     with pytest.raises(TypeError, match="no length"):
         len(batches)
+
+
+def test_what_they_tell_of_themselves():
+    batches = minibatches(np.arange(10), batch_size=4, seed=2**64 - 1, epochs=3)
+    next(batches)
+    assert (batches.size, batches.batch_size, batches.seed, batches.epochs) == (10, 4, 2**64 - 1, 3)
+    assert (batches.batches_per_epoch, batches.epoch, batches.batch) == (3, 0, 1)
+    assert repr(batches) == f"Minibatches(10 rows by 4, epoch 0 of 3, seed {2**64 - 1})"
+    endless = minibatches(np.arange(10), epochs=None)
+    assert (endless.batch_size, endless.epochs) == (10, None)
+    assert repr(endless) == f"Minibatches(10 rows by 10, epoch 0 without end, seed {endless.seed})"
+    assert endless.seed != minibatches(np.arange(10)).seed
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_there_are_no_copies_of_batches(duplicate):
+    with pytest.raises(TypeError, match="Minibatches: expected state_dict"):
+        duplicate(minibatches(np.arange(10), seed=0))
 
 
 def test_arrays_stay_together(rng):
@@ -434,6 +454,18 @@ def test_augmented_images_of_any_layout(rng):
             minibatches(laid, np.arange(8), batch_size=8, seed=3, augment=Augment(shift=1, flip=True, noise=1))
         )
         np.testing.assert_array_equal(rows, expected, err_msg=name)
+
+
+def test_the_shape_of_augmented_images():
+    assert Augment().out_shape((5, 6)) == (5, 6)
+    assert Augment(shift=2, flip=True).out_shape((5, 6, 1)) == (5, 6, 1)
+    assert Augment(crop=(3, 4)).out_shape((5, 6, 3)) == (3, 4, 3)
+    assert Augment(crop=(7, 6), shift=(1, 0)).out_shape((5, 6)) == (7, 6)
+    with pytest.raises(ValueError, match=r"crop: expected at most \(5, 6\) and twice the shift, got \(7, 7\)"):
+        Augment(crop=(7, 7), shift=(1, 0)).out_shape((5, 6))
+    for shape in ((5,), (5, 6, 3, 1), (2**30 + 1, 1)):
+        with pytest.raises(ValueError, match="scans: expected images of shape"):
+            Augment().out_shape(shape, "scans")
 
 
 def test_images_vary_from_epoch_to_epoch_and_not_with_the_batch_size():

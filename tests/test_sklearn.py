@@ -1,6 +1,7 @@
 """The estimators: scikit-learn's contract, its gradients and its results."""
 
 import copy
+import inspect
 import pickle
 import warnings
 from functools import partial
@@ -131,12 +132,17 @@ def test_sgd_is_scikit_learns(kind, shuffle, dtype, within):
 
 
 @unconverged
+@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-def test_early_stopping_is_scikit_learns(kind):
+def test_early_stopping_is_scikit_learns(kind, weighted, rng):
     theirs, ours, X, y = problem(kind)
+    if weighted and "sample_weight" not in inspect.signature(theirs.fit).parameters:
+        pytest.skip("this scikit-learn has no weights")
+    weight = {"sample_weight": rng.uniform(0, 2, len(y))} if weighted else {}
     same = {"hidden_layer_sizes": 9, "max_iter": 40, "early_stopping": True, "random_state": 0, "n_iter_no_change": 3}
     plain = {"solver": "sgd", "momentum": 0.0, "learning_rate_init": 0.1}
-    a, b = theirs(**same, **plain).fit(X, y), ours(**same, optimizer="gd", lr=0.1).fit(X, y)
+    a = theirs(**same, **plain).fit(X, y, **weight)
+    b = ours(**same, optimizer="gd", lr=0.1).fit(X, y, **weight)
     np.testing.assert_allclose(b.validation_scores_, a.validation_scores_)
     assert (b.n_iter_, b.best_loss_, b.best_validation_score_) == (a.n_iter_, None, max(b.validation_scores_))
     np.testing.assert_allclose(b.coefs_[0], a.coefs_[0])
