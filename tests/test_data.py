@@ -39,6 +39,9 @@ NUMBERS = [
 NUMBERS = [np.dtype(n) for n in NUMBERS] + [np.dtype(ml_dtypes.bfloat16)]
 
 
+SWAPPED = np.dtype("f4").newbyteorder()
+
+
 def numbers(rng, shape, dtype):
     if dtype.kind in "fV":
         return rng.normal(3, 2, shape).astype(dtype)
@@ -237,6 +240,14 @@ def test_conversions_are_those_of_numpy(dtype, to, isa, engine, rng):
         (rows,) = next(minibatches(laid, batch_size=50, shuffle=False, dtype=to))
         assert rows.dtype == to
         np.testing.assert_array_equal(rows, X.astype(to), err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("given", "found"), [("f4", "float32"), (np.float32, "float32"), (float, "float64"), (np.dtype("d"), "float64")]
+)
+def test_a_dtype_is_what_numpy_takes_for_one(given, found):
+    (rows,) = next(minibatches(np.arange(3), dtype=given))
+    assert rows.dtype == found
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -661,7 +672,12 @@ def test_rows_of_any_shape_are_standardised(rng):
         (ValueError, "epochs", lambda: minibatches(np.ones(3), epochs=2**31)),
         (ValueError, "prefetch", lambda: minibatches(np.ones(3), prefetch=-1)),
         (ValueError, "dtype", lambda: minibatches(np.ones(3), dtype="float16")),
-        (ValueError, "dtype: expected one of", lambda: minibatches(np.ones(3), dtype="nonsense")),
+        (ValueError, "dtype: expected float32 or float64, .* got 'nonsense'", lambda: minibatches(np.ones(3), dtype="nonsense")),
+        (TypeError, "dtype: expected float32 or float64, .* got 3", lambda: minibatches(np.ones(3), dtype=3)),
+        (TypeError, r"dtype: expected float32 or float64, .* got \[1, 2\]", lambda: minibatches(np.ones(3), dtype=[1, 2])),
+        (ValueError, "dtype: .* order of bytes, got '[<>]f4'", lambda: minibatches(np.ones(3), dtype=SWAPPED.str)),
+        (ValueError, "dtype: .* order of bytes, got dtype", lambda: minibatches(np.ones(3), dtype=SWAPPED)),
+        (TypeError, r"arrays\[2\]: expected an array of rows, got 32; .* batch_size=32", lambda: minibatches(np.ones(3), np.ones(3), 32)),
         (TypeError, "got NoneType", lambda: minibatches(None)),
         (ValueError, r"arrays\[0\]", lambda: minibatches([[1, 2], [3]])),
         (TypeError, "order of bytes", lambda: Standardizer().fit(np.ones((3, 2), ">f8"))),

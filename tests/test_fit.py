@@ -191,6 +191,27 @@ class TestLoop:
         assert len(after) == 5
         same(params["w"], after[-1])
 
+    @pytest.mark.parametrize("prefetch", [0, 2])
+    @pytest.mark.parametrize("failure", ["loss", "interrupt", "shape", "gradient"])
+    def test_minibatches_go_on_with_the_batch_whose_step_was_not_made(self, failure, prefetch):
+        w, seen = np.ones(1), []
+        data = minibatches(np.arange(12.0), batch_size=2, epochs=2, seed=0, prefetch=prefetch)
+
+        def fun(w, x):
+            seen.append(x.tolist())
+            if len(seen) != 9:
+                return 1.0, np.ones(1)
+            if failure in ("loss", "interrupt"):
+                raise KeyboardInterrupt if failure == "interrupt" else RuntimeError
+            return 1.0, np.ones(2) if failure == "shape" else np.full(1, np.nan)
+
+        with pytest.raises((KeyboardInterrupt, RuntimeError, ValueError, FloatingPointError)):
+            gs.fit(fun, w, data, "sgd", nonfinite="raise")
+        assert (data.epoch, data.batch) == (1, 2)
+        assert gs.fit(fun, w, data, "sgd").steps == 4
+        expected = [x.tolist() for (x,) in minibatches(np.arange(12.0), batch_size=2, epochs=2, seed=0)]
+        assert seen == expected[:9] + expected[8:]
+
     def test_what_a_plateau_is_told(self):
         w = np.ones(1)
         plateau, decay = S.ReduceOnPlateau(0.4, factor=0.5, patience=0), S.ReduceOnPlateau(0.1, factor=0.5, patience=1)
@@ -590,7 +611,7 @@ class TestErrors:
             (TypeError, "data: expected .* got int", 3),
             (TypeError, "data: expected .* got dict", {"a": 1}),
             (TypeError, "data: expected batches that can be gone through again, got an iterator: generator", (x for x in [])),
-            (ValueError, "data: expected more than 0 batches in an epoch", []),
+            (ValueError, "data: expected at least one batch, got none", []),
         ],
     )  # fmt: skip
     def test_data(self, error, words, data):

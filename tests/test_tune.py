@@ -195,7 +195,7 @@ class TestErrors:
             gs.tune.lr_range_test(3, w, [()], "sgd")
         with pytest.raises(TypeError, match=r"data: expected .* got ndarray"):
             gs.tune.lr_range_test(square, w, w, "sgd")
-        with pytest.raises(ValueError, match="data: expected more than 0 batches"):
+        with pytest.raises(ValueError, match="data: expected at least one batch, got none"):
             gs.tune.lr_range_test(square, w, [], "sgd")
         with pytest.raises(ValueError, match="params: expected the arrays that optimizer was made with"):
             gs.tune.lr_range_test(square, w, [()], gs.SGD(w.copy()))

@@ -35,6 +35,8 @@ class Passes:
             self._rest = islice(iter(self._data), self.batch, None)
             self._next = next(self._rest, NONE)
             if self._next is NONE:
+                if self.batch == 0:
+                    raise ValueError("data: expected at least one batch, got none")
                 raise ValueError(f"data: expected more than {self.batch} batches in an epoch, got no more")
         return _arguments(self._next)
 
@@ -47,6 +49,9 @@ class Passes:
         ended = self._next is NONE
         self.epoch, self.batch = (self.epoch + 1, 0) if ended else (self.epoch, self.batch + 1)
         return ended
+
+    def give_back(self) -> None:
+        """Let the batch that was taken be the next one still: it is so until `advance`."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position."""
@@ -80,6 +85,10 @@ class Positioned:
     def take(self) -> tuple[Any, ...]:
         """Return the next batch, as arguments."""
         return next(self._data)
+
+    def give_back(self) -> None:
+        """Let the batch that was taken be the next one again."""
+        self._data._give_back()
 
     def advance(self) -> bool:
         """Return whether an epoch has ended with the batch that was taken."""

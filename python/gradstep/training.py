@@ -206,8 +206,8 @@ def fit(
     Notes
     -----
     A loss that is not finite ends training, after the step that `nonfinite` allows. What a callback or
-    `loss_and_grads` raises, and Ctrl-C, come through, with the parameters as the last step left them, and the file
-    as it was last written.
+    `loss_and_grads` raises, and Ctrl-C, come through, with the parameters as the last step left them, the file as
+    it was last written, and Minibatches before the batch whose step was not made.
 
     Examples
     --------
@@ -338,12 +338,18 @@ class _Loop:
     def step(self) -> FitStep:
         feed, scaler, lr, epoch = self.snapshot.feed, self.snapshot.scaler, self.optimizer.lr, self.snapshot.feed.epoch
         scale = {"scale": scaler.factor} if scaler else {}
-        found, grads = pair(self.loss_and_grads(self.params, *feed.take(), **scale), "loss_and_grads")
-        loss = plain(found, "loss_and_grads")
-        if scaler:
-            scaler.step(self.optimizer, grads, **self.options)
-        else:
-            self.optimizer.step(grads, **self.options)
+        batch, steps = feed.take(), self.optimizer.steps
+        try:
+            found, grads = pair(self.loss_and_grads(self.params, *batch, **scale), "loss_and_grads")
+            loss = plain(found, "loss_and_grads")
+            if scaler:
+                scaler.step(self.optimizer, grads, **self.options)
+            else:
+                self.optimizer.step(grads, **self.options)
+        except BaseException:  # Ctrl-C too
+            if self.optimizer.steps == steps:
+                feed.give_back()
+            raise
         self.history.loss.append(loss)
         self.history.lr.append(lr)
         norm = self.optimizer.grad_norm if "clip_norm" in self.options else None

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from gradstep.containers import Array
 from gradstep.data.augment import Augment
 from gradstep.data.rows import Rows, float_dtype, plain
 from gradstep.data.standardizer import Standardizer
-from gradstep.hyperparameters import check_choice, check_flag, check_whole
+from gradstep.hyperparameters import check_flag, check_whole
 from gradstep.locks import Locked
 
 VERSION = 1
@@ -65,7 +66,7 @@ def minibatches(
         A fitted one, for the first array.
     augment : Augment, optional
         Variations of the first array, whose rows are images (H, W) or (H, W, C); after it was standardised.
-    dtype : {"float32", "float64"}, optional
+    dtype : float32 or float64, as dtype or name, optional
         What the first array becomes. By default it stays as it is; what is standardised becomes float32 if it was
         that or has at most 16 bits, else float64.
     reuse : bool, default False
@@ -77,7 +78,8 @@ def minibatches(
     Returns
     -------
     Minibatches
-        An iterator over tuples, of one array for each that was given.
+        An iterator over tuples, of one array for each that was given. It goes on where it is: once all `epochs` are
+        over, a second ``for`` finds nothing; for a new pass ask for more epochs, or load a position.
 
     Raises
     ------
@@ -142,6 +144,9 @@ class Minibatches(Locked):
         if not arrays:
             raise TypeError("minibatches: expected at least one array, got none")
         labels = [f"arrays[{i}]" for i in range(len(arrays))]
+        for label, a in zip(labels, arrays, strict=True):
+            if isinstance(a, Integral):
+                raise TypeError(f"{label}: expected an array of rows, got {a!r}; rows of a batch are batch_size={a!r}")
         self._rows = [Rows(plain(a, label), label) for a, label in zip(arrays, labels, strict=True)]
         self._size = self._rows[0].n
         for rows in self._rows:
@@ -255,6 +260,12 @@ class Minibatches(Locked):
     def __reduce__(self) -> str:
         raise TypeError("Minibatches: expected state_dict() and load_state_dict(), for copies would hold the data")
 
+    def _give_back(self) -> None:
+        """Let the last batch come once more."""
+        with self._lock:
+            self._given -= 1
+            self._ahead = deque()
+
     def _facts(self) -> dict[str, Any]:
         return {"version": VERSION, **{name: getattr(self, f"_{name}") for name in SETTINGS}}
 
@@ -289,9 +300,7 @@ class Minibatches(Locked):
 
     def _prepare(self, standardize: Standardizer | None, augment: Augment | None, dtype: Any) -> None:
         first = self._rows[0]
-        if dtype is not None:
-            name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
-            dtype = np.dtype(check_choice("dtype", name, ("float32", "float64")))
+        dtype = None if dtype is None else _check_dtype(dtype)
         if not isinstance(standardize, Standardizer | None):
             raise TypeError(f"standardize: expected a Standardizer, got {type(standardize).__name__}")
         if not isinstance(augment, Augment | None):
@@ -374,6 +383,17 @@ class Minibatches(Locked):
 
     def _empty(self, count: int) -> list[Array]:
         return [rows.empty((count, *shape), rows.dtype) for rows, shape in zip(self._rows, self._shapes, strict=True)]
+
+
+def _check_dtype(dtype: Any) -> np.dtype[Any]:
+    words = f"dtype: expected float32 or float64, in the machine's own order of bytes, got {dtype!r}"
+    try:
+        found = np.dtype(dtype)
+    except (TypeError, ValueError):
+        raise (ValueError if isinstance(dtype, str) else TypeError)(words) from None
+    if found not in (np.float32, np.float64):  # equal only in their own order of bytes
+        raise ValueError(words)
+    return found
 
 
 def _check_seed(seed: Any) -> int:
