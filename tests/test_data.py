@@ -729,6 +729,44 @@ def test_it_is_a_transformer():
     assert pytest.importorskip("sklearn.base").clone(standardizer).with_std is False
 
 
+def test_parameters_are_set(rng):
+    X = rng.normal(5, 2, (20, 3))
+    standardizer = Standardizer().fit(X)
+    assert standardizer.set_params(with_std=False) is standardizer
+    np.testing.assert_array_equal(standardizer.transform(X), Standardizer(with_std=False).fit_transform(X))
+    assert (standardizer.get_params(), standardizer.scale_) == ({"with_mean": True, "with_std": False}, None)
+    standardizer.set_params(with_mean=False, with_std=True)
+    np.testing.assert_array_equal(standardizer.transform(X), Standardizer(with_mean=False).fit_transform(X))
+    assert Standardizer.of(0, 2).set_params(with_std=False).transform([[1.0]]) == 1
+    with pytest.raises(ValueError, match="with_sd: expected with_mean or with_std"):
+        standardizer.set_params(with_mean=True, with_sd=True)
+    with pytest.raises(TypeError, match="with_std: expected True or False, got 'no'"):
+        standardizer.set_params(with_mean=True, with_std="no")
+    assert standardizer.get_params() == {"with_mean": False, "with_std": True}
+
+
+def test_it_goes_into_pipelines_and_grid_search(rng):
+    pytest.importorskip("sklearn", minversion="1.6")
+    from sklearn.exceptions import NotFittedError
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV
+    from sklearn.pipeline import make_pipeline
+    from sklearn.utils.validation import check_is_fitted
+
+    X = rng.normal(5, 2, (60, 3))
+    y = X[:, 0] > 5
+    pipeline = make_pipeline(Standardizer(), LogisticRegression())
+    for checked in (pipeline, pipeline[0]):
+        with pytest.raises(NotFittedError):
+            check_is_fitted(checked)
+    search = GridSearchCV(pipeline, {"standardizer__with_std": [True, False]}, error_score="raise").fit(X, y)
+    check_is_fitted(search.best_estimator_)
+    check_is_fitted(search.best_estimator_[0])
+    assert search.score(X, y) > 0.9
+    X[0, 0] = np.nan
+    assert np.isnan(make_pipeline(Standardizer()).fit_transform(X)).sum() == 1
+
+
 def test_no_more_batches_are_made_ahead_than_there_are():
     batches = minibatches(np.arange(10), batch_size=4, prefetch=10**18, reuse=True, seed=0)
     assert [len(rows) for (rows,) in batches] == [4, 4, 2]

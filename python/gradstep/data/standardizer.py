@@ -234,6 +234,44 @@ class Standardizer:
         """
         return {"with_mean": self.with_mean, "with_std": self.with_std}
 
+    def set_params(self, **params: Any) -> Standardizer:
+        """Set arguments that it was made with; for scikit-learn's grid search. What was fitted stays.
+
+        Parameters
+        ----------
+        **params : bool
+            `with_mean` and `with_std`.
+
+        Returns
+        -------
+        Standardizer
+            This one.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If one is no bool, or there is no such argument. Nothing was changed.
+        """
+        for name, value in params.items():
+            if name not in self.get_params():
+                raise ValueError(f"{name}: expected with_mean or with_std")
+            check_flag(name, value)
+        for name, value in params.items():
+            setattr(self, name, bool(value))
+        if self._moments is not None:
+            self._tell()
+        return self
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return self.mean_ is not None
+
+    def __sklearn_tags__(self) -> Any:
+        from sklearn.utils import InputTags, Tags, TargetTags, TransformerTags  # whoever asks has it
+
+        given = InputTags(one_d_array=True, three_d_array=True, allow_nan=True)
+        kept = TransformerTags(preserves_dtype=["float64", "float32"])
+        return Tags(None, TargetTags(required=False), kept, input_tags=given)
+
     def __repr__(self) -> str:
         return f"Standardizer(with_mean={self.with_mean}, with_std={self.with_std})"
 
@@ -285,7 +323,7 @@ class Standardizer:
         if self.mean_ is None:
             raise ValueError("Standardizer: expected a fitted one; call fit first")
         shift = self.mean_ if self.with_mean else np.zeros_like(self.mean_)
-        return shift, np.ones_like(shift) if self.scale_ is None else 1 / self.scale_
+        return shift, np.ones_like(shift) if self.scale_ is None or not self.with_std else 1 / self.scale_
 
     def _applied(self, X: Any, copy: bool, shift: Floats, factor: Floats) -> Array:
         array = plain(X, "X")
