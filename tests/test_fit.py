@@ -141,6 +141,15 @@ class TestLoop:
         assert w.tolist() == [0.25, 0.25]
         assert result.history.grad_norm[-1] == np.sqrt(0.5)
 
+    def test_results_and_steps_can_be_compared(self):
+        seen, results = [], []
+        for w in (np.ones(3), np.ones(3)):
+            results.append(gs.fit(lambda w: (w @ w, 2 * w), w, [()], "sgd", epochs=1, callbacks=[seen.append]))
+        for one, other in (seen, results):
+            assert one == one
+            assert one != other
+            assert len({one, other}) == 2
+
     def test_callbacks_are_told_each_step(self):
         params, arrays, fun = linear()
         opt, seen = gs.SGD(params, lr=S.step(0.1, every=3, gamma=0.5)), []

@@ -414,7 +414,7 @@ def test_an_interrupt_keeps_what_was_learnt(iris):
 
 def test_it_is_imported_when_it_is_used():
     run(
-        "import sys, gradstep as gs; assert 'sklearn' not in sys.modules; gs.sklearn.MLPRegressor; assert 'sklearn' in sys.modules"
+        "import sys, gradstep as gs; assert 'sklearn' in dir(gs); assert 'sklearn' not in sys.modules; gs.sklearn.MLPRegressor; assert 'sklearn' in sys.modules"
     )
     code = """
 import sys, gradstep as gs

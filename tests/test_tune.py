@@ -163,6 +163,14 @@ def test_training_after_it_is_training_without_it(rng):
         same(one, other)
 
 
+def test_what_was_found_is_short_to_read_and_can_be_compared():
+    found, other = (gs.tune.lr_range_test(square, np.ones(3), [()], "sgd") for _ in range(2))
+    assert repr(found) == f"LRRange(diverged=True, suggestion={found.suggestion!r})"
+    assert found == found
+    assert found != other
+    assert len({found, other}) == 2
+
+
 def test_a_failed_start_changes_nothing():
     w = np.ones(3)
     opt = gs.SGD(w, lr=0.5)

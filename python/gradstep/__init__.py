@@ -42,6 +42,10 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
+def __dir__() -> list[str]:
+    return [*{*globals(), "sklearn"}]
+
+
 __all__ = [
     "EMA",
     "LBFGS",

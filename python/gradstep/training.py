@@ -23,7 +23,7 @@ from gradstep.states import restore_all, to_host
 __all__ = ["FitResult", "FitStep", "History", "fit"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FitStep:
     """What callbacks of `gradstep.fit` are told after each step.
 
@@ -65,7 +65,7 @@ class FitStep:
     history: History = field(repr=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FitResult:
     """How training went.
 

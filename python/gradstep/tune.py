@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ ABOVE_ONE: Range = (lambda x: x > 1, "a number above 1")
 Floats = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LRRange:
     """What a range test found.
 
@@ -50,9 +50,9 @@ class LRRange:
     (True, True)
     """
 
-    lrs: Floats
-    losses: Floats
-    smoothed: Floats
+    lrs: Floats = field(repr=False)
+    losses: Floats = field(repr=False)
+    smoothed: Floats = field(repr=False)
     diverged: bool
     suggestion: float | None
 

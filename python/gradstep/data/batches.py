@@ -388,7 +388,7 @@ class Minibatches(Locked):
 def _check_dtype(dtype: Any) -> np.dtype[Any]:
     words = f"dtype: expected float32 or float64, in the machine's own order of bytes, got {dtype!r}"
     try:
-        found = np.dtype(dtype)
+        found: np.dtype[Any] = np.dtype(dtype)
     except (TypeError, ValueError):
         raise (ValueError if isinstance(dtype, str) else TypeError)(words) from None
     if found not in (np.float32, np.float64):  # equal only in their own order of bytes
