@@ -25,7 +25,7 @@ from sklearn.datasets import (
     make_regression,
 )
 from sklearn.exceptions import ConvergenceWarning, DataConversionWarning, NotFittedError
-from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
@@ -146,6 +146,26 @@ def test_early_stopping_is_scikit_learns(kind, weighted, rng):
     np.testing.assert_allclose(b.validation_scores_, a.validation_scores_)
     assert (b.n_iter_, b.best_loss_, b.best_validation_score_) == (a.n_iter_, None, max(b.validation_scores_))
     np.testing.assert_allclose(b.coefs_[0], a.coefs_[0])
+
+
+@unconverged
+@pytest.mark.parametrize("weighted", [False, True])
+def test_early_stopping_of_logistic_regression_is_training_on_a_part(iris, weighted, rng):
+    X, y = iris
+    given = [X, y, rng.uniform(0, 2, len(y))] if weighted else [X, y]
+    model = LogisticRegression("gd", lr=0.3, shuffle=False, tol=0.0, random_state=0)
+    stopped = clone(model).set_params(early_stopping=True, validation_fraction=0.3, max_iter=9).fit(*given)
+    parts = train_test_split(*given, random_state=np.random.RandomState(0), test_size=0.3)
+    train, held = parts[::2], parts[1::2]
+    each = [clone(model).set_params(max_iter=k).fit(*train) for k in range(1, 10)]
+    scores = [one.score(*held) for one in each]
+    assert len(set(scores)) > 1
+    np.testing.assert_allclose(stopped.validation_scores_, scores)
+    assert (stopped.best_validation_score_, stopped.best_loss_) == (max(stopped.validation_scores_), None)
+    np.testing.assert_allclose(stopped.coef_, each[np.argmax(scores)].coef_)
+    assert clone(stopped).set_params(n_iter_no_change=2, tol=0.1, max_iter=99).fit(*given).n_iter_ < 99
+    with pytest.raises(ValueError, match="early_stopping: expected False for partial_fit"):
+        stopped.partial_fit(*given)
 
 
 def test_a_fit_ends_with_convergence():
@@ -339,6 +359,8 @@ def test_clip_norm_and_verbose(iris, capsys):
     moved = np.sqrt((model.coef_**2).sum() + (model.intercept_**2).sum())
     assert moved == pytest.approx(0.125, rel=1e-4)
     assert capsys.readouterr().out == f"epoch 1: loss {np.log(3):.8f}\n"
+    LogisticRegression(max_iter=1, verbose=1).fit(X, y)
+    assert capsys.readouterr().out.startswith("l-bfgs: ")
 
 
 @pytest.mark.parametrize(
@@ -357,6 +379,7 @@ def test_clip_norm_and_verbose(iris, capsys):
         ({"alpha": -1}, ValueError, "alpha: expected a finite number of at least 0"),
         ({"max_iter": 1.5}, TypeError, "max_iter: expected a whole number of at least 1, got 1.5"),
         ({"shuffle": "no"}, TypeError, "shuffle: expected True or False, got 'no'"),
+        ({"verbose": "a"}, TypeError, "verbose: expected True or False, got 'a'"),
         ({"n_iter_no_change": 0}, ValueError, "n_iter_no_change: expected a whole number of at least 1, got 0"),
         ({"early_stopping": True, "validation_fraction": 1.5}, ValueError, "validation_fraction: expected"),
         ({"early_stopping": True, "validation_fraction": 0.001}, ValueError, "validation_fraction: .* got 1 of 150"),

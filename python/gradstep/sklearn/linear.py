@@ -48,19 +48,23 @@ class LogisticRegression(Classifier):
         Limit of iterations; of epochs with a first-order rule.
     tol : float, default 1e-4
         "l-bfgs" ends where no component of the gradient of the mean loss is above it; a rule where the loss has
-        not got better by it for more than `n_iter_no_change` epochs.
+        not got better by it for more than `n_iter_no_change` epochs; with `early_stopping` the score.
     n_iter_no_change : int, default 10
         See `tol`.
     shuffle : bool, default True
         Whether each epoch has an order of its own.
     random_state : int, RandomState or None
-        Source of the order.
+        Source of what is held out, and of the order.
     clip_norm : float, optional
         Greatest global norm of a batch's gradient.
+    early_stopping : bool, default False
+        Hold out samples, score on them after each epoch, and keep the weights of the best one. "l-bfgs" does not.
+    validation_fraction : float, default 0.1
+        Share of the samples that is held out.
     warm_start : bool, default False
         Begin `fit` with the weights of the one before.
     verbose : bool, default False
-        Print the loss of each epoch.
+        Print the loss of each epoch; of "l-bfgs", how it ended.
 
     Attributes
     ----------
@@ -73,9 +77,11 @@ class LogisticRegression(Classifier):
     n_iter_ : array of shape (1,)
         Number of iterations or epochs.
     loss_, best_loss_ : float
-        Mean loss with its penalty, of the last epoch, and the least.
+        Mean loss with its penalty, of the last epoch, and the least; `best_loss_` is None with `early_stopping`.
     loss_curve_ : list of float
         One for each iteration or epoch.
+    validation_scores_, best_validation_score_ : list of float, float
+        Accuracies on what was held out; None without `early_stopping`.
     t_ : int
         Number of samples seen.
     n_features_in_ : int
@@ -111,6 +117,8 @@ class LogisticRegression(Classifier):
         shuffle: bool = True,
         random_state: Any = None,
         clip_norm: float | None = None,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
         warm_start: bool = False,
         verbose: bool = False,
     ) -> None:
@@ -126,6 +134,8 @@ class LogisticRegression(Classifier):
         self.shuffle = shuffle
         self.random_state = random_state
         self.clip_norm = clip_norm
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
         self.warm_start = warm_start
         self.verbose = verbose
 

@@ -8,15 +8,14 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
-from sklearn.model_selection import train_test_split
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import column_or_1d, validate_data
 
-from gradstep.hyperparameters import PART, Float, check_choice, check_flag, check_float
+from gradstep.hyperparameters import Float, check_choice
 from gradstep.schedules import AMOUNT, COUNT, Kind
 from gradstep.sklearn.classifier import Classifier
 from gradstep.sklearn.network import ACTIVATIONS, Floats, Network
-from gradstep.sklearn.training import Data, Making, Self, Trained
+from gradstep.sklearn.training import Making, Self, Trained
 
 
 def _hidden(name: str, value: Any) -> list[int]:
@@ -25,15 +24,13 @@ def _hidden(name: str, value: Any) -> list[int]:
 
 
 class Perceptron(Trained):
-    """Base of the perceptrons: what they have before their outputs, and early stopping."""
+    """Base of the perceptrons: what they have before their outputs."""
 
     _kinds: ClassVar[dict[str, Kind]] = {
         **Trained._kinds,
         "hidden_layer_sizes": _hidden,
         "activation": lambda name, value: check_choice(name, value, list(ACTIVATIONS)),
         "alpha": AMOUNT,
-        "early_stopping": check_flag,
-        "validation_fraction": lambda name, value: check_float(name, PART, value),
     }
 
     def __init__(
@@ -94,24 +91,6 @@ class Perceptron(Trained):
     def _decay(self, batch: float, total: float) -> float:
         return float(self.alpha) / batch
 
-    def _split(self, data: Data, rng: np.random.RandomState, incremental: bool) -> tuple[Data, Data | None]:
-        if not self.early_stopping:
-            return data, None
-        if incremental:
-            raise ValueError("early_stopping: expected False for partial_fit, got True")
-        parts = train_test_split(
-            *(a for a in data if a is not None),
-            random_state=rng,
-            test_size=self.validation_fraction,
-            stratify=data.y if isinstance(self, Classifier) and data.y.shape[1] == 1 else None,
-        )
-        train, held = (Data(*side, *[None] * (data.weight is None)) for side in (parts[::2], parts[1::2]))
-        if len(held.y) < 2:
-            raise ValueError(
-                f"validation_fraction: expected at least 2 samples to hold out, got {len(held.y)} of {len(data.y)}"
-            )
-        return train, held
-
 
 class MLPClassifier(Classifier, Perceptron):
     r"""A network of dense layers that tells classes apart; scikit-learn's, with the optimizers of this package.
@@ -148,11 +127,11 @@ class MLPClassifier(Classifier, Perceptron):
     tol : float, default 1e-4
         See `n_iter_no_change`; for "l-bfgs" the greatest component of the gradient that ends it.
     verbose : bool, default False
-        Print the loss of each epoch.
+        Print the loss of each epoch; of "l-bfgs", how it ended.
     warm_start : bool, default False
         Begin `fit` with the weights of the one before.
     early_stopping : bool, default False
-        Hold out samples, score on them after each epoch, and keep the weights of the best one.
+        Hold out samples, score on them after each epoch, and keep the weights of the best one. "l-bfgs" does not.
     validation_fraction : float, default 0.1
         Share of the samples that is held out.
     n_iter_no_change : int or infinity, default 10
@@ -235,11 +214,11 @@ class MLPRegressor(RegressorMixin, Perceptron):
     tol : float, default 1e-4
         See `n_iter_no_change`; for "l-bfgs" the greatest component of the gradient that ends it.
     verbose : bool, default False
-        Print the loss of each epoch.
+        Print the loss of each epoch; of "l-bfgs", how it ended.
     warm_start : bool, default False
         Begin `fit` with the weights of the one before.
     early_stopping : bool, default False
-        Hold out samples, score on them after each epoch, and keep the weights of the best one.
+        Hold out samples, score on them after each epoch, and keep the weights of the best one. "l-bfgs" does not.
     validation_fraction : float, default 0.1
         Share of the samples that is held out.
     n_iter_no_change : int or infinity, default 10

@@ -7,16 +7,18 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
+from numbers import Integral
 from typing import Any, ClassVar, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from scipy.sparse import issparse
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, is_classifier
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, check_non_negative, validate_data
 
-from gradstep.hyperparameters import check_flag
+from gradstep.hyperparameters import PART, check_flag, check_float
 from gradstep.optimizer import Optimizer
 from gradstep.schedules import AMOUNT, COUNT, Kind
 from gradstep.sklearn.network import Floats, Network, forward
@@ -110,6 +112,9 @@ class Trained(BaseEstimator):
         "shuffle": check_flag,
         "tol": AMOUNT,
         "warm_start": check_flag,
+        "verbose": lambda name, value: value if isinstance(value, Integral) else check_flag(name, value),
+        "early_stopping": check_flag,
+        "validation_fraction": lambda name, value: check_float(name, PART, value),
         "n_iter_no_change": lambda name, value: (
             value if isinstance(value, float) and value == math.inf else COUNT(name, value)
         ),
@@ -149,7 +154,22 @@ class Trained(BaseEstimator):
 
     def _split(self, data: Data, rng: np.random.RandomState, incremental: bool) -> tuple[Data, Data | None]:
         """Return what to train on, and what to score after each epoch."""
-        return data, None
+        if not self.early_stopping:
+            return data, None
+        if incremental:
+            raise ValueError("early_stopping: expected False for partial_fit, got True")
+        parts = train_test_split(
+            *(a for a in data if a is not None),
+            random_state=rng,
+            test_size=self.validation_fraction,
+            stratify=data.y if is_classifier(self) and data.y.shape[1] == 1 else None,
+        )
+        train, held = (Data(*side, *[None] * (data.weight is None)) for side in (parts[::2], parts[1::2]))
+        if len(held.y) < 2:
+            raise ValueError(
+                f"validation_fraction: expected at least 2 samples to hold out, got {len(held.y)} of {len(data.y)}"
+            )
+        return train, held
 
     def fit(self: Self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Fit the model to data.
