@@ -89,7 +89,7 @@ def main():
         found = gs.minimize(lambda x: x @ x, [START], method=name, jac=gradient, options=options, **second)
         print(f"{name}: x = {found.x[0]:.3g}, steps: {found.nit}")
         left.plot(np.sqrt(found.history["fun"]), "o:", label=name)
-    left.set(xlabel="step", ylabel="x", title="x")
+    left.set(xlabel="step", ylabel="x", title="on the way to x = 0")
     right.set(xlabel="step", yscale="log", title="distance from the minimum")
     left.legend()
     return figure

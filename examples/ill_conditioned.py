@@ -49,8 +49,8 @@ def main():
     figure, (left, right) = panels()
     gs.plot.convergence(found, ax=left)
     left.set_xscale("symlog")
-    left.set_xlim(0)
-    left.legend(fontsize="x-small", loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
+    left.set(xlim=(0, None), title="f above its lowest; dashed: its gradient")
+    left.legend(left.lines[::2], found, loc="lower left", bbox_to_anchor=(0.1, 0))  # dashes are told by the title
     right.plot(t, y, ".", color="grey")
     for name, one in found.items():
         right.plot(t, X @ one.x, label=name)

@@ -81,6 +81,13 @@ def main():
         pair[0].set_title(name)
         shown = [gs.Health(row for row in health if row.name in SHOWN) for health in seen]
         gs.plot.health(shown, axes=pair)
+        lost = next(
+            (step for step, health in enumerate(seen) if not np.isfinite([row.norm for row in health]).all()), None
+        )
+        if lost is not None:
+            pair[1].get_legend().remove()  # a ratio is nowhere finite
+            for ax in pair:
+                ax.text(0.5, 0.5, f"not finite from step {lost} on", ha="center", transform=ax.transAxes)
     axes[0, 0].set_ylim(1e-12, 1e12)
     axes[1, 0].set_ylim(1e-5, 10)
     for scale in (1.0, 65536.0):

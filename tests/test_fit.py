@@ -742,6 +742,7 @@ class TestPlot:
             "second: validation",
         ]
         assert lines["first: loss"] == [[i + 1, loss] for i, loss in enumerate(first.history.loss)]
+        assert (ax.get_xlabel(), ax.get_ylabel()) == ("steps", "loss")
         assert lines["second: validation"] == [[3, 0.5], [6, 0.5]]
         with pytest.raises(TypeError, match=r"result\['a'\]: expected what gradstep.fit returned, got int"):
             gs.plot.history({"a": 3})

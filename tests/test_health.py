@@ -120,7 +120,7 @@ class TestPlot:
         assert np.array_equal(a, [h["a"].norm for h in history])
         assert np.array_equal(b, [1.0, np.nan, np.nan, 1.0], equal_nan=True)
         assert np.array_equal(ratios.lines[0].get_ydata(), [h["a"].update_ratio for h in history])
-        assert [t.get_text() for t in ratios.get_legend().get_texts()] == ["['a']", "['b']"]
+        assert [t.get_text() for t in ratios.get_legend().get_texts()] == ["a", "b"]
         assert norms.get_yscale() == "log"
         figure.canvas.draw()
 

@@ -226,6 +226,7 @@ class TestPlot:
         losses, smoothed, suggested = (line.get_xydata() for line in ax.lines)
         assert losses.tolist() == np.column_stack([found.lrs, found.losses]).tolist()
         assert smoothed.tolist() == np.column_stack([found.lrs, found.smoothed]).tolist()
+        assert (ax.get_xlabel(), ax.get_ylabel()) == ("learning rate", "loss")
         assert suggested[0, 0] == found.suggestion
         none = gs.tune.lr_range_test(lambda w: (1.0, w), w, [()], "sgd")
         assert len(gs.plot.lr_range(none, ax=figure.Figure().subplots()).lines) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -180,7 +181,7 @@ def health(history: Sequence[Health], axes: Sequence[Axes] | None = None) -> Seq
     names = dict.fromkeys(row.name for h in history for row in h)
     for ax, field, title in zip(axes, ("norm", "update_ratio"), ("gradient norm", "update / weight"), strict=True):
         for name in names:
-            ax.plot([_drawn(h, name, field) for h in history], label=name.removeprefix("params") or "params")
+            ax.plot([_drawn(h, name, field) for h in history], label=_short(name))
         ax.set_yscale("log")
         ax.set_xlabel("step")
         ax.set_ylabel(title)
@@ -235,6 +236,7 @@ def history(result: FitResult | Mapping[str, FitResult], ax: Axes | None = None)
         if not all(map(math.isnan, course.validation)):
             ax.plot(course.epoch_end, course.validation, "--", color=line.get_color(), label=f"{prefix}validation")
     ax.set_xlabel("steps")
+    ax.set_ylabel("loss")
     ax.legend()
     return ax
 
@@ -281,8 +283,14 @@ def lr_range(result: LRRange, ax: Axes | None = None) -> Axes:
         ax.axvline(result.suggestion, color="black", linestyle=":", label=f"suggestion: {result.suggestion:.2g}")
     ax.set_xscale("log")
     ax.set_xlabel("learning rate")
+    ax.set_ylabel("loss")
     ax.legend()
     return ax
+
+
+def _short(name: str) -> str:
+    """Return how one would say where an array is: layer.W for params['layer']['W']."""
+    return re.sub(r"\['([^']*)'\]", r".\1", name.removeprefix("params")).removeprefix(".") or "params"
 
 
 def _drawn(health: Health, name: str, field: str) -> float:
