@@ -1,6 +1,7 @@
 """Batches and standardisation: equal to the specification, and to NumPy and scikit-learn."""
 
 import copy
+import gc
 import itertools
 import json
 import math
@@ -8,6 +9,7 @@ import pickle
 import subprocess
 import sys
 import time
+import weakref
 from collections import Counter
 from fractions import Fraction
 
@@ -364,6 +366,21 @@ def test_nobody_waits_for_batches_that_were_dropped():
     next(batches)
     assert made[-1] == 0
     assert len(made) <= 5  # of those dropped, one was being made and one waited
+
+
+def test_batches_made_ahead_do_not_keep_the_data():
+    batches = minibatches(np.arange(200), batch_size=2, seed=0, prefetch=5)
+    gc.disable()
+    try:
+        next(batches)
+        known = weakref.ref(batches)
+        del batches
+        until = time.monotonic() + 10
+        while known() is not None and time.monotonic() < until:
+            time.sleep(0.01)
+        assert known() is None
+    finally:
+        gc.enable()
 
 
 def test_the_end_of_the_program_does_not_wait_for_batches():

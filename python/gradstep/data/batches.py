@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import secrets
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
+from itertools import islice
 from numbers import Integral
 from typing import Any
+from weakref import WeakMethod
 
 import numpy as np
 
@@ -158,6 +161,7 @@ class Minibatches(Locked):
         self._given = 0
         self._buffers: dict[int, list[Array]] = {}
         self._ahead: deque[Future[tuple[Array, ...]]] = deque()
+        self._then = partial(_call, WeakMethod(self._go_on))  # weak, or the data would stay until the next collection
         self._maker: tuple[int, ThreadPoolExecutor] | None = None
 
     def __iter__(self) -> Minibatches:
@@ -341,14 +345,17 @@ class Minibatches(Locked):
             if len(ahead) > 1 and not ahead[-2].done():
                 break
             ahead.append(self._maker[1].submit(self._make, number))
-            ahead[-1].add_done_callback(lambda _: self._go_on(ahead))
+            if self._prefetch > 2:
+                ahead[-1].add_done_callback(self._then)
 
-    def _go_on(self, ahead: deque[Future[tuple[Array, ...]]]) -> None:
+    def _go_on(self, made: Future[tuple[Array, ...]]) -> None:
         if self._lock.acquire(blocking=False):  # or whoever holds it goes on, perhaps when the next one is made
-            with suppress(RuntimeError):  # the program ends
-                if ahead is self._ahead:  # or they were dropped
-                    self._make_ahead()
-            self._lock.release()
+            try:
+                if made in islice(reversed(self._ahead), 2):  # or it was dropped
+                    with suppress(RuntimeError):  # the program ends
+                        self._make_ahead()
+            finally:
+                self._lock.release()
 
     def _make(self, number: int) -> tuple[Array, ...]:
         epoch, batch = divmod(number, self._per_epoch)
@@ -383,6 +390,11 @@ class Minibatches(Locked):
 
     def _empty(self, count: int) -> list[Array]:
         return [rows.empty((count, *shape), rows.dtype) for rows, shape in zip(self._rows, self._shapes, strict=True)]
+
+
+def _call(method: WeakMethod[Callable[..., None]], argument: Any) -> None:
+    if (found := method()) is not None:
+        found(argument)
 
 
 def _check_dtype(dtype: Any) -> np.dtype[Any]:
