@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -63,6 +64,7 @@ def suite(args: argparse.Namespace) -> int:
     run = Run("python -m bench " + " ".join(sys.argv[1:]), args.quick, machine.facts())
     args.output.mkdir(parents=True, exist_ok=True)
     interrupted = False
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with progress(sum(len(cases(question, args.quick)) for question in args.only)) as watch:
             measure(run, args.only, args.peers or (QUICK_PEERS if args.quick else PEERS), watch)

@@ -27,10 +27,16 @@ def question(quick: bool) -> Question:
         "gradstep, a dict": partial(stepping, lambda arrays: dict(zip(map(str, range(COUNT)), arrays, strict=True))),
         "reading __cuda_array_interface__": reading,
     }
+    makers = dict.fromkeys(makers, left_out) if quick else makers
     took = yield Case(f"AdamW, {COUNT:,} CuPy gradients, the host's part", makers, rounds=101, warm=0, rest=0.0)
     for name in makers:
         own = name.startswith("gradstep")
         yield Figure(f"host: {name}, microseconds", took.median(name) * 1e6, "cuda host" if own else "")
+
+
+def left_out() -> Contestant:
+    """Say why a quick run has none of it."""
+    raise Absent("compiling the stand-in takes minutes: not in a quick run")
 
 
 @functools.cache
