@@ -61,7 +61,7 @@ def main() -> int:
 
 def suite(args: argparse.Namespace) -> int:
     """Measure; what was measured until Ctrl-C is written, too."""
-    run = Run("python -m bench " + " ".join(sys.argv[1:]), args.quick, machine.facts())
+    run = Run(command(args), args.quick, machine.facts())
     args.output.mkdir(parents=True, exist_ok=True)
     interrupted = False
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -71,10 +71,17 @@ def suite(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         interrupted = True
     run.save(args.output / "run.json")
-    report.write(run, args.output)
+    report.write(Run.load(args.output / "run.json"), args.output)
     report.show(run)
     wrong = run.failures or any(why.startswith("WRONG") for m in run.measurements for why in m.absent.values())
     return 130 if interrupted else int(bool(wrong) or (args.strict and bool(report.missed(run))))
+
+
+def command(args: argparse.Namespace) -> str:
+    """Return what decides about results; where they are written is nobody's business."""
+    words = ["python -m bench", *(["--quick"] if args.quick else [])]
+    words += ["--only", *args.only] if args.only != NAMES else []
+    return " ".join([*words, *(["--peers", *args.peers] if args.peers else [])])
 
 
 @contextmanager

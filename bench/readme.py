@@ -33,7 +33,7 @@ def block(run: Run, folder: str) -> str:
     """Return the picture, the table, and where both come from."""
     facts, config = run.machine, run.machine["gradstep"]
     made = (
-        f"Made by `{run.command.strip()}` on {facts['date'][:10]}, commit {facts['commit']}: {facts['processor']}, "
+        f"Made by `{run.command}` on {facts['date'][:10]}, commit {facts['commit']}: {facts['processor']}, "
         f"{config['num_threads']} threads, {config['isa']}. [The whole report]({folder}/report.md)."
     )
     rows = [["what", "measured", "must be", "reached"]]

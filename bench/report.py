@@ -33,7 +33,7 @@ def write(run: Run, folder: Path) -> None:
 
 def markdown(run: Run, drawn: dict[str, list[str]]) -> str:
     """Return the whole report."""
-    parts = [f"# `{run.command.strip()}`", _where(run)]
+    parts = [f"# `{run.command}`", _where(run)]
     if run.figures:
         parts += ["## Figures that must be reached", figures(run)]
     for question in dict.fromkeys([*(m.question for m in run.measurements), *run.failures]):

@@ -46,8 +46,9 @@ class Run:
         return cls(**known)
 
     def save(self, path: Path) -> None:
-        """Write all of it."""
-        path.write_text(json.dumps(asdict(self), indent=None, separators=(",", ":")) + "\n")
+        """Write all of it; messages may name folders, which are nobody's business."""
+        text = json.dumps(asdict(self), separators=(",", ":"))
+        path.write_text(text.replace(sys.prefix, "PREFIX").replace(str(ROOT), "CHECKOUT") + "\n")
 
     def take(self, question: str, told: dict[str, Any]) -> None:
         """Keep what a question's process says."""

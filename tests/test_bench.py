@@ -289,7 +289,9 @@ def test_a_run_from_the_command_line(tmp_path):
     run = json.loads((tmp_path / "out/run.json").read_text())
     assert run["quick"]
     assert {m["question"] for m in run["measurements"]} == {"gpu"}
-    assert (tmp_path / "out/report.md").read_text().startswith("# `python -m bench --quick --only gpu")
+    page = (tmp_path / "out/report.md").read_text()
+    assert page.startswith("# `python -m bench --quick --only gpu`\n")
+    assert not any(str(folder) in page + json.dumps(run) for folder in (tmp_path, sys.prefix, readme.ROOT))
 
 
 def test_the_table_names_modules_that_are_there():
