@@ -20,7 +20,7 @@ from bench.questions import ask
 from bench.runner import Runner, play
 from bench.work import wake_blas
 
-QUICK = 100.0  # seconds that a quick run has for all questions
+QUICK = 90.0  # seconds that a quick run has for all questions
 START = 3  # a process starts, and loads its libraries, in the time of so many cases
 Watch = Callable[[str, dict[str, Any]], None]
 
