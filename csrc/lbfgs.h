@@ -56,7 +56,7 @@ class Region {
   virtual void go(const double* x, const double* direction, double step, double* to) const = 0;
   virtual double longest(const double* x, const double* direction) const = 0;
   virtual bool closed() const = 0;       // on every side
-  virtual double precision() const = 0;  // relative, of x as the function gets it
+  virtual double precision() const = 0;  // of x as the function gets it, relative
 };
 
 class Lbfgs {
@@ -128,6 +128,7 @@ class Lbfgs {
   int trials_ = 0;              // on it
   bool last_chance_ = false;    // the search has failed, and the trial is the best of its points
   bool first_ = true;           // no step was taken yet
+  double precision_;            // of the vectors, relative
   double rounding_ = 0;         // of x, its norm
   double first_step_ = 1;       // the norm of the first: 1, or as much as can be told from rounding
   const void* told_ = nullptr;  // the gradient at the accepted trial, until it is copied

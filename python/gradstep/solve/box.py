@@ -44,8 +44,9 @@ class Box:
             both = f"{float(lows[k])} and {float(highs[k])}"
             raise ValueError(f"bounds[{k}]: expected a lower bound of at most the upper one, got {both}")
         self.lower, self.upper = _rounded_inwards(lows, highs, space.dtype)
-        if np.any(self.lower == np.inf) or np.any(self.upper == -np.inf):
-            raise ValueError("bounds: expected lower bounds below infinity and upper bounds above minus infinity")
+        for k in np.flatnonzero((self.lower == np.inf) | (self.upper == -np.inf)):
+            both = f"{float(lows[k])} and {float(highs[k])}"
+            raise ValueError(f"bounds[{k}]: expected a finite {space.dtype} between them, got {both}")
 
     @property
     def open(self) -> bool:
@@ -70,9 +71,9 @@ def _limits(side: Any, space: Space) -> Array:
 
 def _rounded_inwards(lows: Array, highs: Array, dtype: np.dtype[Any]) -> tuple[Array, Array]:
     """Return bounds in the dtype of x, of which none lies outside; a single point between them is rounded."""
-    lower, upper = lows.astype(dtype), highs.astype(dtype)
+    with np.errstate(over="ignore"):
+        lower, upper, nearest = lows.astype(dtype), highs.astype(dtype), lows.astype(dtype)
     lower = np.where(lower < lows, np.nextafter(lower, dtype.type(np.inf)), lower)
     upper = np.where(upper > highs, np.nextafter(upper, dtype.type(-np.inf)), upper)
     point = (lower > upper) & (lows <= highs)
-    nearest = lows.astype(dtype)
     return np.where(point, nearest, lower), np.where(point, nearest, upper)

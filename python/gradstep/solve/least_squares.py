@@ -69,8 +69,8 @@ def least_squares(
         Where to begin: float32 or float64 of any shape, on any device; integers and lists become float64. Residuals
         and Jacobians of CUDA arrays are copied to the host, where the linear algebra is done, in double.
     jac : callable or "2-point"
-        ``jac(x, *args, **kwargs)`` returns the matrix of derivatives, residuals by variables; or SciPy's forward
-        differences.
+        ``jac(x, *args, **kwargs)`` returns the derivatives, residuals by variables: of shape (m, n) or
+        (m, *x0.shape); or forward differences.
     bounds : pair
         As SciPy's method "lm" takes it: none, which is the default.
     method : {"lm"}

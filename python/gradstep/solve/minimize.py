@@ -105,7 +105,7 @@ def minimize(
     method : str, default "l-bfgs"
         "l-bfgs", "newton", "newton-cg", "gd", "sgd", "momentum", "nag", "adagrad", "adam" or "adamw".
     jac : callable, bool or None
-        ``jac(x, *args)`` returns the gradient; True: `fun` does; None, False or "2-point": SciPy's forward differences.
+        ``jac(x, *args)`` returns the gradient; True: `fun` does; None, False or "2-point": forward differences.
     hess, hessp : callable, optional
         ``hess(x, *args)``, the matrix or, for "newton-cg", a linear operator; and ``hessp(x, p, *args)``, its product
         with a vector. "newton" needs `hess`; "newton-cg" uses either, or differences of gradients.
