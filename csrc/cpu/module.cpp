@@ -77,7 +77,8 @@ static void set_layer(const std::string& name) {
   set_threading(name == "openmp" ? Threading::openmp : Threading::pool);
 }
 
-// `lower` and `upper` are vectors of double like the others; `precision` is that of x as the function gets it.
+// `lower` and `upper` are vectors of double like the others; `precision` is that of x as the function gets
+// it.
 static std::unique_ptr<LbfgsArrays> lbfgs_within(py::object lower, py::object upper, py::object x,
                                                  py::object trial, py::object gradient, py::object rows,
                                                  int capacity, int max_line_search, double precision) {
