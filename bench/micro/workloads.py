@@ -29,7 +29,7 @@ def step(params: Any, *, average: bool = False, hypers: Any = None, **wishes: An
         grads: Any = {name: p.copy() for name, p in params.items()}
     else:
         grads = params.copy() if isinstance(params, np.ndarray) else [p.copy() for p in params]
-    return lambda: opt.step(grads, **wishes)
+    return (lambda: opt.step(grads, **wishes)) if wishes else (lambda: opt.step(grads))
 
 
 def step_one() -> Call:
