@@ -42,8 +42,7 @@ Lbfgs::Lbfgs(const Place& place, int capacity, int max_line_search, std::unique_
       history_(capacity),
       max_line_search_(max_line_search),
       vectors_(place.device),
-      region_(std::move(region)),
-      precision_(is_double(place.storage) ? 0x1p-52 : 0x1p-23) {
+      region_(std::move(region)) {
   if (!region_) return;
   region_->project(doubles(place_.x));
   region_->project(doubles(place_.trial));
@@ -65,8 +64,9 @@ void Lbfgs::begin(Scalar f, const void* g, void* stream) {
   const Results found = vectors_.run(p, stream);
   at_x_ = {found.scalar, found.largest, found.dots[0]};
   const double norm = std::sqrt(found.dots.back());
-  rounding_ = precision_ * norm;
-  const double far = 1024 * (region_ ? region_->precision() : precision_) * norm;
+  const double precision = is_double(place_.storage) ? 0x1p-52 : 0x1p-23;
+  rounding_ = precision * norm;
+  const double far = 1024 * (region_ ? region_->precision() : precision) * norm;
   first_step_ = std::isfinite(far) ? std::max(1.0, far) : 1;
   if (region_) at_x_.largest = region_->largest(doubles(place_.x), doubles(place_.gradient));
   const double* product = &found.dots[1];
@@ -178,7 +178,6 @@ Lbfgs::Task Lbfgs::fall_back(void* stream) {
 Lbfgs::Task Lbfgs::accept(const void* g, void* stream) {
   History& h = history_;
   length_ = search_.step(), step_norm_ = length_ * std::sqrt(dd_);
-  rounding_ = std::max(rounding_, precision_ * step_norm_);  // x may have grown
   const bool curved = dy_ > std::numeric_limits<double>::epsilon() * -search_.start().slope && yy_ > 0 &&
                       std::isfinite(yy_) && length_ * dy_ > 0;
   std::size_t at = 0;

@@ -128,7 +128,6 @@ class Lbfgs {
   int trials_ = 0;              // on it
   bool last_chance_ = false;    // the search has failed, and the trial is the best of its points
   bool first_ = true;           // no step was taken yet
-  double precision_;            // of the vectors, relative
   double rounding_ = 0;         // of x, its norm
   double first_step_ = 1;       // the norm of the first: 1, or as much as can be told from rounding
   const void* told_ = nullptr;  // the gradient at the accepted trial, until it is copied

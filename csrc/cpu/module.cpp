@@ -77,8 +77,7 @@ static void set_layer(const std::string& name) {
   set_threading(name == "openmp" ? Threading::openmp : Threading::pool);
 }
 
-// `lower` and `upper` are vectors of double like the others; `precision` is that of x as the function gets
-// it.
+// `lower` and `upper` are vectors of double like the others; the function gets x in this precision.
 static std::unique_ptr<LbfgsArrays> lbfgs_within(py::object lower, py::object upper, py::object x,
                                                  py::object trial, py::object gradient, py::object rows,
                                                  int capacity, int max_line_search, double precision) {
