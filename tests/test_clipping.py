@@ -1,7 +1,9 @@
 """The global norm, clipping, scaling, and what happens to gradients that are not finite."""
 
+import ctypes
 import itertools
 import math
+import platform
 import re
 
 import numpy as np
@@ -102,6 +104,24 @@ def test_clipping_where_only_the_divided_norm_is_no_double():
     opt = gs.SGD(p, lr=1.0)
     opt.step(np.array([1e308, 0.0]), clip_norm=1.0, grad_scale=1e-5)
     assert p.tolist() == pytest.approx([-1.0, 0.0])
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the number of the rounding mode is this processor's")
+def test_steps_round_to_nearest_whatever_another_library_set():
+    upward, nearest, libm = 0x800, 0, ctypes.CDLL(None)
+    g, settings = np.array([0.1, 0.7, 1.3]), {"clip_norm": 1.0, "grad_scale": 3.0}
+    expected, p = np.zeros(3), np.zeros(3)
+    want = gs.GradientDescent(expected)
+    want.step(g, **settings)
+    opt = gs.GradientDescent(p)
+    assert libm.fesetround(upward) == 0
+    try:
+        opt.step(g, **settings)
+        assert libm.fegetround() == upward
+    finally:
+        libm.fesetround(nearest)
+    assert opt.grad_norm == want.grad_norm
+    same(p, expected)
 
 
 def test_clip_norm_takes_all_groups_together():

@@ -4,6 +4,7 @@
 
 #include "../norm.h"
 #include "cpu.h"
+#include "runs.h"
 
 namespace gradstep {
 
@@ -29,6 +30,7 @@ Engine::Engine(std::vector<std::int64_t> capacity, int) : memory_(std::make_uniq
 Engine::~Engine() = default;
 
 Outcome Engine::step(int rule, std::span<Tensor> tensors, const Wishes& wishes, void*) noexcept {
+  const FloatingPointDefaults defaults;  // for what is decided between the passes, too
   Memory& m = *memory_;
   for (Tensor& t : tensors) t.step = m.counts[t.slot] + 1;
   m.tensors = tensors;
