@@ -3,7 +3,9 @@
 import copy
 import pickle
 import re
-from types import SimpleNamespace
+from collections import OrderedDict, defaultdict
+from functools import partial
+from types import MappingProxyType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -92,6 +94,16 @@ BAD_GRADS = [
 @pytest.mark.parametrize(("grads", "error", "words"), BAD_GRADS, ids=range(len(BAD_GRADS)))
 def test_gradients_that_do_not_match(grads, error, words):
     unchanged(lambda opt: opt.step(grads), error, words)
+
+
+@pytest.mark.parametrize("kind", [dict, OrderedDict, MappingProxyType, partial(defaultdict, lambda: g)])
+@pytest.mark.parametrize("names", [("W0",), ("W0", "W1")])
+def test_mappings(kind, names):
+    opt = gs.SGD({name: np.zeros_like(W) for name in names})
+    opt.step(kind(dict.fromkeys(reversed(names), g)))
+    with pytest.raises(ValueError, match=f"grads: expected the keys of params, missing {names[0]!r}, got unknown 'b'"):
+        opt.step(kind({**dict.fromkeys(names[1:], g), "b": g}))
+    assert opt.steps == 1
 
 
 def test_sequences():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 Array = Any
@@ -85,6 +86,8 @@ class Tree:
             )
         if not self.size:
             raise ValueError(f"{argument}: expected at least one array, got an empty {kind_of(container)}")
+        if self.keys is not None:
+            self._values = _getter(self.keys)
 
     def flatten(self, container: Container, argument: str) -> tuple[Array, ...]:
         """Take the arrays out of a container like the one this was made from."""
@@ -100,17 +103,26 @@ class Tree:
 
     def _from_mapping(self, container: Container, argument: str) -> tuple[Array, ...]:
         assert self.keys is not None
+        if type(container) is dict and len(container) == self.size:  # others may invent values of keys
+            try:
+                return self._values(container)
+            except KeyError:
+                raise self._wrong_keys(container, argument) from None
         if not isinstance(container, Mapping):
             raise TypeError(f"{argument}: expected a mapping of {self.size} arrays, got {kind_of(container)}")
         if len(container) != self.size or any(key not in container for key in self.keys):
-            missing = [key for key in self.keys if key not in container]
-            extra = [key for key in container if key not in self.keys]
-            raise ValueError(
-                f"{argument}: expected the keys of params"
-                + (f", missing {', '.join(map(repr, missing))}" if missing else "")
-                + (f", got unknown {', '.join(map(repr, extra))}" if extra else "")
-            )
+            raise self._wrong_keys(container, argument)
         return tuple([container[key] for key in self.keys])
+
+    def _wrong_keys(self, container: Mapping[Any, Array], argument: str) -> ValueError:
+        assert self.keys is not None
+        missing = [key for key in self.keys if key not in container]
+        extra = [key for key in container if key not in self.keys]
+        return ValueError(
+            f"{argument}: expected the keys of params"
+            + (f", missing {', '.join(map(repr, missing))}" if missing else "")
+            + (f", got unknown {', '.join(map(repr, extra))}" if extra else "")
+        )
 
     def unflatten(self, arrays: Sequence[Array]) -> Container:
         """Put arrays into a container of the same kind."""
@@ -119,6 +131,12 @@ class Tree:
         if self.keys is not None:
             return dict(zip(self.keys, arrays, strict=True))
         return list(arrays)
+
+
+def _getter(keys: tuple[Any, ...]) -> Callable[[dict[Any, Array]], tuple[Array, ...]]:
+    if len(keys) > 1:
+        return itemgetter(*keys)
+    return lambda container: (container[keys[0]],)
 
 
 class Forest:
