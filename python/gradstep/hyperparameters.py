@@ -35,7 +35,7 @@ FLAGS = ("nesterov", "maximize")
 def check_float(label: str, within: Range, value: Any, origin: str = "got") -> float:
     """Return `value` as a float in its range, or raise an error that says `label`."""
     accepts, words = within
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+    if not isinstance(value, float) and (isinstance(value, bool) or not isinstance(value, numbers.Real)):
         item = getattr(value, "item", None)  # a 0-d array stands for its number
         if item is None or getattr(value, "ndim", None) != 0 or not isinstance(item(), float):
             raise TypeError(f"{label}: expected {words}, {origin} {value!r}")

@@ -19,6 +19,7 @@ from gradstep.overlap import refuse_overlap
 from gradstep.states import assign, masters_of, restore, zeros_like
 
 PROPAGATE, ONE = "propagate", 1.0  # defaults, told by identity from what a user gives
+NOTHING = nullcontext()
 
 
 class Optimizer(state_dict.Checkpointed):
@@ -166,9 +167,9 @@ class Optimizer(state_dict.Checkpointed):
                 )
 
     def _whole_step(self, flat: tuple[Array, ...], average: EMA | None, *wishes: Any) -> None:
-        if not isinstance(average, EMA | None):
+        if average is not None and not isinstance(average, EMA):
             raise TypeError(f"average: expected an EMA, got {type(average).__name__}")
-        with nullcontext() if average is None else average._lock:
+        with NOTHING if average is None else average._lock:
             decay = 0.0 if average is None else average._joins(self._arrays)
             if average is not self._average:
                 self._plan.set_averages(() if average is None else average._averages)
