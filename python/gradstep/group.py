@@ -83,7 +83,12 @@ class Group(MutableMapping[str, Any]):
         dict
             Values by name.
         """
-        return {name: hyperparameters.evaluate(name, v, calls, self._label(name)) for name, v in self._values.items()}
+        asked = {
+            name: hyperparameters.evaluate(name, value, calls, self._label(name))
+            for name, value in self._values.items()
+            if hyperparameters.is_scheduled(value)
+        }
+        return {**self._values, **asked}
 
     def _check(self, name: str, value: Any) -> Any:
         return hyperparameters.check(name, value, self._label(name))

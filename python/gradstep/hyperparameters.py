@@ -121,5 +121,9 @@ def spread(values: Mapping[str, Any]) -> dict[str, float]:
     """Give each float its own name, as the kernels know it."""
     flat: dict[str, float] = {}
     for name, value in values.items():
-        flat.update(zip(PAIRS[name], value, strict=True) if name in PAIRS else ((name, value),))
+        if name in PAIRS:
+            first, second = PAIRS[name]
+            flat[first], flat[second] = value
+        else:
+            flat[name] = value
     return flat

@@ -321,8 +321,8 @@ class Optimizer(state_dict.Checkpointed):
 
     def _apply(self, groups: tuple[Group, ...]) -> None:
         calls = self._plan.calls
-        values = [group.at(calls) for group in groups]
-        for group, found in zip(groups, values, strict=True):
-            self._check(found, group._at)
-        for group, found in zip(groups, values, strict=True):
-            self._plan.set_hypers(group._index, hyperparameters.spread(found))
+        found = [(group, group.at(calls)) for group in groups]
+        for group, values in found:
+            self._check(values, group._at)
+        for group, values in found:
+            self._plan.set_hypers(group._index, hyperparameters.spread(values))
