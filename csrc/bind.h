@@ -65,16 +65,17 @@ inline void bind(py::module_& m) {
   bind_rows(m);
   m.def(
       "check",
-      [](py::handle array, const char* argument, py::handle key) {
+      [](py::handle array, const char* argument, py::handle key, bool written) {
         const Label label{argument, key};
         Room room;
         forget_producers();
         const View v = read(array, label, room);
-        if (!v.writeable) refuse_read_only(label);
+        if (written && !v.writeable) refuse_read_only(label);
         wait_for_producers(v.device);
       },
-      py::arg("array"), py::arg("argument"), py::arg("key"),
-      "Raises a TypeError or ValueError unless `array` is one that a step can update.");
+      py::arg("array"), py::arg("argument"), py::arg("key"), py::arg("written") = true,
+      "Raises a TypeError or ValueError unless `array` is one that a step can read, and update if "
+      "`written`.");
   py::dict states;
   for (const RuleInfo& r : rules())
     states[r.name] = std::vector<std::string>(r.states.begin(), r.states.end());

@@ -21,9 +21,9 @@ struct Norm {
     const double infinity = __builtin_inf();
     if (wishes.clip_norm < 0 || wishes.clip_norm == infinity) return 1 / wishes.grad_scale;
     const double taken = over(wishes.grad_scale);
-    const double ratio = taken == infinity && root < infinity
-                             ? wishes.clip_norm / unit / root * wishes.grad_scale
-                             : wishes.clip_norm / (taken + 1e-6);
+    // The ratio may leave the range of doubles where the factor does not.
+    if (taken > 1e200 && taken > wishes.clip_norm) return wishes.clip_norm / unit / root;
+    const double ratio = wishes.clip_norm / (taken + 1e-6);
     return (ratio > 1 ? 1 : ratio) / wishes.grad_scale;
   }
 };

@@ -14,6 +14,13 @@
 
 namespace gradstep {
 
+// Where an array lies, to the element; its shape is known.
+using Spot = std::vector<std::int64_t>;
+inline void append_spot(Spot& spot, const View& v) {
+  spot.insert(spot.end(), {reinterpret_cast<std::intptr_t>(v.data), std::int64_t(v.format)});
+  spot.insert(spot.end(), v.strides, v.strides + v.dims);
+}
+
 // What stays the same from step to step of one array.
 struct Slot {
   View p;
@@ -23,7 +30,9 @@ struct Slot {
   void *master = nullptr, *average = nullptr;
   std::int64_t n = 0;  // real numbers
   int group;
-  Ranges::Range apart{};         // where a gradient was last found to share no memory with us
+  Ranges::Range apart{};  // where a gradient was last found to meet no memory of ours
+  Spot near;              // where one was last that does, and whether an element is shared
+  bool shared = false;
   std::optional<Layout> layout;  // with a gradient of these strides, where that makes one necessary
   Format laid_format{};
   std::vector<std::int64_t> laid_strides;
@@ -110,6 +119,7 @@ class Plan {
     forget_producers();
     tensors_.clear();
     zeroed_ = {}, zeroed_with_gaps_ = false;
+    zeroed_at_.clear();
     tiles_ = chunks_ = 0;
     for (std::size_t i = 0; i < slots_.size(); ++i) {
       if (const py::handle g = PyTuple_GET_ITEM(grads.ptr(), i); !g.is_none())
@@ -204,18 +214,40 @@ class Plan {
     });
   }
 
-  // What a step writes to, so that no gradient may lie there.
+  // What a step writes to, so that no gradient may lie there: calls `visit` with each array and its bounds.
+  template <class Visit>
+  void visit_memory(const Visit& visit) const {
+    for (std::size_t i = 0; i < slots_.size(); ++i) {
+      const Slot& slot = slots_[i];
+      const std::int64_t bytes = slot.n * bytes_of(info(state_format(slot.p.format)).storage);
+      visit(params_[i], Ranges::of(slot.p));
+      for (std::size_t k = 0; k < states_.size(); ++k)
+        visit(py::tuple(states_[k])[i], Ranges::of(slot.s[k], bytes));
+      if (slot.master) visit(masters_[i], Ranges::of(slot.master, bytes));
+      if (slot.average) visit(averages_[i], Ranges::of(slot.average, bytes));
+    }
+  }
+
   void remember_memory() {
     memory_ = {};
-    for (Slot& slot : slots_) {
-      slot.apart = {};
-      memory_.add(Ranges::of(slot.p));
-      const std::int64_t bytes = slot.n * bytes_of(info(state_format(slot.p.format)).storage);
-      for (void* const s : slot.s) memory_.add(Ranges::of(s, bytes));
-      memory_.add(Ranges::of(slot.master, bytes));
-      memory_.add(Ranges::of(slot.average, bytes));
-    }
+    for (Slot& slot : slots_) slot.apart = {}, slot.near.clear();
+    visit_memory([&](const py::object&, Ranges::Range range) { memory_.add(range); });
     memory_.seal();
+  }
+
+  // Whether a gradient whose bounds meet memory of ours has an element in common with it.
+  bool shares(Slot& slot, const View& g, py::handle grad, Ranges::Range range) const {
+    if (!slot.n) return false;
+    Spot spot;
+    append_spot(spot, g);
+    if (spot == slot.near) return slot.shared;
+    py::list near;
+    visit_memory([&](const py::object& array, Ranges::Range own) {
+      if (own.first < range.second && range.first < own.second) near.append(array);
+    });
+    slot.shared = py::module_::import("gradstep.overlap").attr("shares")(grad, near).cast<bool>();
+    slot.near = std::move(spot);
+    return slot.shared;
   }
 
   void add(Slot& slot, py::handle grad, std::size_t i, std::vector<py::object>& held, bool zero) {
@@ -238,11 +270,15 @@ class Plan {
     if (zero) {
       zeroed_.add(range);
       zeroed_with_gaps_ |= !g.dense(true) && !g.dense(false);
+      zeroed_at_.push_back(std::int64_t(i));
+      append_spot(zeroed_at_, g);
     }
     if (range == slot.apart) {
       // where this gradient lay before
     } else if (!memory_.meets(range)) {
       slot.apart = range;
+    } else if (!shares(slot, g, grad, range)) {
+      // between elements of ours
     } else if (zero) {
       throw py::value_error(label.text() +
                             ": expected memory of its own to set to zero, got that of a parameter or state");
@@ -312,10 +348,12 @@ class Plan {
   // Gradients that are set to zero may have no element in common.
   void refuse_shared(const py::tuple& grads) {
     if (!zeroed_.seal() && !zeroed_with_gaps_) return;
+    if (zeroed_at_ == zeroed_apart_) return;
     py::list arrays, labels;
     for (std::size_t i = 0; i < slots_.size(); ++i)
       if (!grads[i].is_none()) arrays.append(grads[i]), labels.append(keys_[i]);
     py::module_::import("gradstep.overlap").attr("refuse_overlap")(arrays, labels, "grads");
+    zeroed_apart_ = zeroed_at_;
   }
 
   [[noreturn]] void refuse_nonfinite() const {
@@ -333,6 +371,7 @@ class Plan {
   std::vector<Hyper> hypers_;
   Ranges zeroed_;  // gradients of the present step, to be set to zero
   bool zeroed_with_gaps_ = false;
+  Spot zeroed_at_, zeroed_apart_;  // where they are, and where they last were found to share nothing
   Ranges memory_;
   std::unique_ptr<Engine> engine_;
   py::object lr_ = py::none();

@@ -33,11 +33,13 @@ def gradient_descent(p, g, *, t, h):
 
 
 def sgd(p, g, momentum_buffer, *, t, h):
-    undamped = 1 if t == 1 or not h["momentum"] else 1 - h["dampening"]
+    undamped = 1 if t == 1 else 1 - h["dampening"]
     lr, mu, undamped = map(p.dtype.type, (h["lr"], h["momentum"], undamped))
-    g = gradient(p, g, h)
-    momentum_buffer[...] = mu * momentum_buffer + undamped * g
-    p -= lr * (g + mu * momentum_buffer if h["nesterov"] else momentum_buffer)
+    step = g = gradient(p, g, h)
+    if h["momentum"]:
+        momentum_buffer[...] = mu * momentum_buffer + undamped * g
+        step = g + mu * momentum_buffer if h["nesterov"] else momentum_buffer
+    p -= lr * step
 
 
 def momentum(p, g, velocity, *, t, h):

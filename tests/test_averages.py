@@ -86,6 +86,26 @@ def test_swapping(rng, name):
     same(w["a"], before["a"])
 
 
+def test_one_average_at_a_time_is_in_the_place_of_parameters():
+    w, b = np.ones(3), np.ones(2)
+    opt, one, two, apart = gs.SGD([w, b]), gs.EMA([w, b], 0.5), gs.EMA(w[1:], 0.5), gs.EMA(np.ones(3))
+    w[...], b[...] = 5, 6
+    with one.swapped():
+        for refused in (two.swap_in, two.update, lambda: opt.step([np.ones(3), None], average=gs.EMA([w, b]))):
+            with pytest.raises(ValueError, match="another EMA are swapped in"):
+                refused()
+        with apart.swapped():
+            assert w.tolist() == [1.0] * 3
+    assert (w.tolist(), b.tolist()) == ([5.0] * 3, [6.0] * 2)
+    with two.swapped():
+        assert w.tolist() == [5.0, 1.0, 1.0]
+    assert two.calls == opt.steps == 0
+    one.swap_in()
+    del one  # who drops it has the averages as parameters
+    two.swap_in()
+    two.swap_out()
+
+
 def test_swapping_a_parameter_that_became_read_only_changes_nothing():
     params = [np.full(2, 3.0), np.full(2, 3.0)]
     ema = gs.EMA(params, 0.5)
@@ -165,6 +185,7 @@ def test_state(rng):
         {"averages": {"a": np.zeros(5, "f4")}, "calls": 1},
         {"averages": {"a": np.zeros(5)}, "calls": -1},
         {"averages": [np.zeros(5)], "calls": 1},
+        {"averages": {"a": np.ma.zeros(5)}, "calls": 1},
     ):
         with pytest.raises(ValueError, match="saved"):
             other.load_state_dict(bad)

@@ -243,6 +243,8 @@ def with_state(name, value):
         (with_state("exp_avg", {"a": np.zeros(3, "f4")}), "saved['state']['exp_avg']"),
         (with_state("exp_avg", {"a": np.zeros(4, "f4"), "b": np.zeros(2, "f4")}), "state['exp_avg']['a']: expected float32 of shape (3,), got float32 of shape (4,)"),
         (with_state("exp_avg", {"a": np.zeros(3), "b": np.zeros(2, "f4")}), "got float64 of shape (3,)"),
+        (with_state("exp_avg", {"a": np.ma.zeros(3, "f4"), "b": np.zeros(2, "f4")}), "state['exp_avg']['a']: expected float32 of shape (3,), got a masked array"),
+        (with_state("exp_avg", {"a": [0.0, 0.0, 0.0], "b": np.zeros(2, "f4")}), "got [0.0, 0.0, 0.0]"),
         (with_state("exp_avg", {"a": "text", "b": np.zeros(2, "f4")}), "state['exp_avg']['a']"),
         (with_state("exp_avg", {"a": None, "b": np.zeros(2, "f4")}), "state['exp_avg']['a']: expected an array"),
     ],
@@ -360,6 +362,7 @@ def test_memory():
     with pytest.raises(TypeError, match="beta: Adam has lr, "):
         gs.memory(params, "adam", beta=0.5)
     assert gs.memory(params, "adam") == 2 * (30 * 4 + 5 * 8 + 2 * 8)
+    assert gs.memory(np.broadcast_to(np.float32(0), (10**6, 10**6)), "adam") == 8 * 10**12
     for rule, error in [("nothing", ValueError), (3, TypeError), (np.zeros, TypeError), ("average", ValueError)]:
         with pytest.raises(error, match="rule: "):
             gs.memory(params, rule)

@@ -106,6 +106,21 @@ def test_clipping_where_only_the_divided_norm_is_no_double():
     assert p.tolist() == pytest.approx([-1.0, 0.0])
 
 
+@pytest.mark.parametrize("clip_norm", [1e-10, 1.0, 1e10])
+@pytest.mark.parametrize("size", [4.5e269, 4.5e287])
+def test_clipping_where_the_divided_norm_is_near_the_end_of_doubles(size, clip_norm):
+    p = np.zeros(2)
+    gs.SGD(p, lr=1.0).step(np.array([size, 0.0]), clip_norm=clip_norm, grad_scale=2.0**-126)
+    assert p.tolist() == pytest.approx([-clip_norm, 0.0], rel=1e-12)
+
+
+@pytest.mark.parametrize("clip_norm", [0.0, 1e-290])
+def test_nothing_is_left_of_zeros(clip_norm):
+    p = np.ones(2)
+    gs.SGD(p, lr=1.0).step(np.zeros(2), clip_norm=clip_norm)
+    assert p.tolist() == [1.0, 1.0]
+
+
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the number of the rounding mode is this processor's")
 def test_steps_round_to_nearest_whatever_another_library_set():
     upward, nearest, libm = 0x800, 0, ctypes.CDLL(None)
@@ -266,6 +281,44 @@ def test_bad_arguments(options, error, words):
     assert (opt.steps, opt._plan.calls) == (0, 0)
 
 
+def test_gradients_between_the_elements_of_parameters():
+    """Columns of one buffer: bounds meet, elements do not."""
+    for rows in (4, 3000):
+        buf = np.ones((rows, 6))
+        opt = gs.SGD(buf[:, :3], lr=0.5, momentum=0.9)
+        opt.step(buf[:, 3:])
+        opt.step(buf[:, 3:], zero_grads=True)
+        opt.step(buf[:, 3:])
+        assert np.array_equal(buf, np.full((rows, 6), [1 - 0.5 - 0.95 - 0.855] * 3 + [0.0] * 3))
+        with pytest.raises(ValueError, match="expected memory of its own to set to zero"):
+            opt.step(buf[:, 2:5], zero_grads=True)
+        assert opt.steps == 3
+        before, moved = buf.copy(), opt.state["momentum_buffer"] * 0.9 + buf[:, 2:5]
+        opt.step(buf[:, 2:5])  # shares a column, so it is copied
+        np.testing.assert_array_equal(buf[:, :3], before[:, :3] - 0.5 * moved)
+        np.testing.assert_array_equal(buf[:, 3:], before[:, 3:])
+
+
+def test_gradients_with_gaps_are_compared_once(monkeypatch):
+    from gradstep import overlap
+
+    asked = []
+    monkeypatch.setattr(overlap, "refuse_overlap", lambda *a, of=overlap.refuse_overlap: asked.append(0) or of(*a))
+    params, buf = [np.ones((3, 4)), np.ones((3, 4))], np.ones((3, 16))
+    opt, asked[:] = gs.SGD(params), []
+    grads = [buf[:, :8:2], buf[:, 1:9:2]]
+    for _ in range(3):
+        buf[...] = 1
+        opt.step(grads, zero_grads=True)
+        assert buf.sum() == 24
+    assert len(asked) == 1
+    opt.step([buf[:, 8::2], grads[1]], zero_grads=True)
+    opt.step([None, grads[1]], zero_grads=True)
+    assert len(asked) == 3
+    with pytest.raises(ValueError, match="share memory"):
+        opt.step([buf[:, 3:11:2], grads[1]], zero_grads=True)
+
+
 def test_zero_grads():
     shared = np.ones(3)
     base = np.ones((3, 4))
@@ -374,6 +427,9 @@ class TestLossScaler:
         for options in ({"grad_scale": 2.0}, {"nonfinite": "raise"}):
             with pytest.raises(TypeError, match="the scaler's"):
                 scaler.step(opt, np.ones(1), **options)
+        for other in (None, np.ones(1), gs.LBFGS([np.zeros(1)])):
+            with pytest.raises(TypeError, match="opt: expected an Optimizer"):
+                scaler.step(other, np.ones(1))
         with pytest.raises(ValueError, match="grads"):
             scaler.step(opt, np.ones(2))
         assert scaler.factor == 65536.0

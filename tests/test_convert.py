@@ -153,3 +153,9 @@ def test_a_step_that_is_no_count(step):
         gs.convert.from_torch(saved)
     with pytest.raises(ValueError, match="names: expected each once"):
         gs.convert.from_torch(torch.optim.Adam([torch.ones(2), torch.ones(2)]).state_dict(), names=["a", "a"])
+
+
+@pytest.mark.parametrize("bad", [None, {}, [], {"rule": "adamw"}, {"rule": "sgd", "groups": [{}], "params": 3}])
+def test_to_torch_refuses_what_is_no_state_dict(bad):
+    with pytest.raises(ValueError, match="state_dict: expected what state_dict"):
+        gs.convert.to_torch(bad)

@@ -243,13 +243,11 @@ def test_hyperparameters_that_do_not_go_together_in_a_group():
     damped.step(np.ones(1))
     with pytest.raises(ValueError, match=r"nesterov: expected .* no dampening, got momentum=0.5, dampening=1.0"):
         damped.step(np.ones(1))
-    opt = gs.SGD(a, momentum=lambda calls: 0.5 if calls == 0 else 0.0, nesterov=True)
-    opt.step(np.ones(1))
-    before = a.copy()
+    before = b.copy()
     with pytest.raises(ValueError, match="nesterov: expected momentum above 0"):
-        opt.step(np.ones(1))
-    assert a == before
-    assert opt.steps == 1
+        damped.groups[0]["momentum"] = 0.0
+    assert b == before
+    assert damped.steps == 1
 
 
 def test_hyperparameters_set_later_are_checked():

@@ -1,5 +1,7 @@
 """Groups that are added, counts of their own, and master weights."""
 
+import copy
+import pickle
 import re
 
 import ml_dtypes
@@ -163,3 +165,11 @@ def test_a_state_is_no_parameter():
     with pytest.raises(ValueError, match=r"state\['exp_avg'\]\[0\]\['W'\] and params\[1\] share memory"):
         opt.add_group({"params": opt.state["exp_avg"]["W"]})
     opt.step({"W": np.ones(3)})
+
+
+def test_a_group_is_not_copied():
+    group = gs.SGD(np.ones(1), lr=0.5).groups[0]
+    for make in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match=r"dict\(group\) copies"):
+            make(group)
+    assert dict(group)["lr"] == 0.5

@@ -104,6 +104,20 @@ def test_huge_doubles():
     assert [r.norm for r in opt.health] == pytest.approx([math.sqrt(2) * 1e200, 1e190], rel=1e-12)
 
 
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_ratios_do_not_depend_on_where_arrays_lie(rng, dtype):
+    start, g = rng.normal(size=5000).astype(dtype), rng.normal(size=5000).astype(dtype)
+    found = set()
+    for offset in range(16):
+        memory = np.zeros(5016, dtype)
+        p = memory[offset : offset + 5000]
+        p[...] = start
+        opt = gs.AdamW(p)
+        opt.step(g, health=True)
+        found.add(opt.health[0].update_ratio)
+    assert len(found) == 1
+
+
 class TestPlot:
     def history(self):
         opt = gs.SGD({"a": np.ones(2), "b": np.zeros(1)}, lr=0.5)

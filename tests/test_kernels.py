@@ -43,6 +43,14 @@ def test_one_array():
     assert (p[0], v[0]) == (0.75, -0.25)
 
 
+def test_without_momentum_no_buffer_is_needed_and_one_that_is_given_stays():
+    p, q, buffer = np.array([1.0]), np.array([1.0]), np.array([np.nan])
+    gs.kernels.sgd(p, np.array([1.0]), lr=0.5)
+    gs.kernels.sgd(q, np.array([1.0]), buffer, lr=0.5, step=2)
+    assert (p[0], q[0]) == (0.5, 0.5)
+    assert np.isnan(buffer[0])
+
+
 def test_signature_and_name():
     assert str(inspect.signature(gs.kernels.adam)) == (
         "(p, g, exp_avg, exp_avg_sq, /, *, step=1, lr=0.001, betas=(0.9, 0.999), eps=1e-08, weight_decay=0.0, "
@@ -65,11 +73,12 @@ a, b, c = np.ones(2), np.ones(2), np.ones(2)
         (lambda k: k.sgd(a, b, c, nesterov=True), ValueError, "nesterov: expected momentum above 0"),
         (lambda k: k.momentum(a, b, c, step=0), ValueError, "step: expected a whole number of at least 1, got 0"),
         (lambda k: k.momentum(a, b, c, step=1.0), TypeError, "step: "),
-        (lambda k: k.momentum(a, b, c, step=1 << 62), ValueError, "step: "),
+        (lambda k: k.momentum(a, b, c, step=1 << 62), ValueError, "step: expected a whole number below 2**62"),
+        (lambda k: k.sgd(a, b, momentum=0.9), TypeError, "sgd: expected 1 states (momentum_buffer), got 0"),
         (lambda k: k.momentum(a, b, a), ValueError, "share memory"),
         (lambda k: k.momentum([a], [b], c), TypeError, "velocity: expected a sequence of 1 arrays, got ndarray"),
         (lambda k: k.momentum([a], [b, b], [c]), ValueError, "g: expected 1 arrays, got 2"),
-        (lambda k: k.momentum([], [], []), ValueError, "p: expected at least one arrays, got 0"),
+        (lambda k: k.momentum([], [], []), ValueError, "p: expected at least one array, got 0"),
         (lambda k: k.momentum([1.0], [b], [c]), TypeError, "p[0]: expected a NumPy array, got float"),
         (
             lambda k: k.momentum(a, b, np.ones(3)),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import gradstep as gs
+import reference
 from gradstep import _cpu
 from table import DTYPES, IDS, ISAS, LAYERS, ROWS, THREADS
 
@@ -171,6 +172,23 @@ def test_a_schedule_is_asked_once_a_call_with_the_calls_made_before():
     assert asked == [0, 1, 2]
     assert x[0] == -0.25
     assert opt.lr == 0.25
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_a_step_without_momentum_leaves_the_buffer(engine, nesterov):
+    for isa in ISAS:
+        engine(isa=isa)
+        p, expected, buffer = np.ones(70), np.ones(70), np.zeros(70)
+        opt = gs.SGD(p, lr=0.5, momentum=[0.9, 0.0, 0.9].__getitem__, nesterov=nesterov)
+        for t, momentum in enumerate([0.9, 0.0, 0.9], 1):
+            g = np.full(70, float(t))
+            hypers = {"lr": 0.5, "momentum": momentum, "dampening": 0.0, "nesterov": nesterov, "weight_decay": 0.0}
+            reference.sgd(expected, g, buffer, t=t, h={**hypers, "maximize": False})
+            before = opt.state["momentum_buffer"].copy()
+            opt.step(g)
+            same(p, expected)
+            same(opt.state["momentum_buffer"], buffer)
+            assert momentum or np.array_equal(before, buffer)
 
 
 def test_groups_have_their_own_hyperparameters():

@@ -650,3 +650,11 @@ def test_plot_without_matplotlib_says_what_to_install():
     assert done.returncode == 1
     assert "ImportError: gradstep.plot needs matplotlib" in done.stderr.splitlines()[-1]
     assert done.stderr.endswith("pip install 'gradstep[demo]'\n")
+
+
+def test_a_copy_of_a_plateau_has_a_memory_of_its_own():
+    one = s.ReduceOnPlateau(0.8, factor=0.5, patience=0)
+    one.report(1.0)
+    other = copy.copy(one)
+    other.report(2.0)
+    assert (one(0), other(0)) == (0.8, 0.4)

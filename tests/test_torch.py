@@ -40,3 +40,18 @@ def test_trajectory(rng, cls, theirs, hypers, dtype):
         for p, t in zip(mine, other, strict=True):
             want = t.detach().numpy()
             assert np.all(np.abs(p - want) <= atol * np.maximum(1, np.abs(want)))
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_momentum_that_passes_through_zero(rng, nesterov):
+    momenta, p = [0.0, 0.9, 0.0, 0.0, 0.5, 0.9], rng.normal(size=50)
+    t = torch.tensor(p, requires_grad=True)
+    opt = gs.SGD(p, lr=0.1, momentum=momenta.__getitem__, nesterov=nesterov)
+    peer = torch.optim.SGD([t], lr=0.1, momentum=0.9, nesterov=nesterov)
+    for momentum in momenta:
+        g = rng.normal(size=50)
+        t.grad = torch.tensor(g)
+        peer.param_groups[0]["momentum"] = momentum
+        opt.step(g)
+        peer.step()
+    assert np.abs(p - t.detach().numpy()).max() <= 1e-14

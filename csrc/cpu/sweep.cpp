@@ -107,10 +107,11 @@ Place place(Storage storage, void* array, int64_t at, int64_t row, int64_t col) 
 }
 
 // Calls `visit` with the windows that tiles [first, last) of a tensor are; a `whole` run is one window.
+// Those that are `placed` begin where a line does; others at the same elements wherever the array lies.
 template <class T, class Visit>
-void windows(const Tensor& t, int64_t first, int64_t last, bool whole, const Visit& visit) {
+void windows(const Tensor& t, int64_t first, int64_t last, bool whole, bool placed, const Visit& visit) {
   if (!t.layout) {
-    const int64_t head = native<T>(t.p_storage) ? before_line<T>(t.p) : 0;
+    const int64_t head = placed && native<T>(t.p_storage) ? before_line<T>(t.p) : 0;
     const auto begin = [&](int64_t tile) { return tile ? least(tile * tile_elements + head, t.n) : 0; };
     const int64_t end = last == t.tiles ? t.n : begin(last);
     for (int64_t tile = first; tile < last; tile = whole ? last : tile + 1) {
@@ -155,7 +156,8 @@ const Tensor* sweep(const Tensor* t, int64_t& at, int64_t end, const Extras& ext
     do {
       const int64_t last = least(end, t->first_tile + t->tiles);
       const bool whole = plain && native<T>(t->p_storage) && native<T>(t->g_storage) && !t->average;
-      windows<T>(*t, at - t->first_tile, last - t->first_tile, whole, [&](const Window& window) {
+      const bool placed = !extras.changes;  // they are summed by window
+      windows<T>(*t, at - t->first_tile, last - t->first_tile, whole, placed, [&](const Window& window) {
         if (extras.skip) return t->g ? clear(window.g, window.rows, window.cols) : void();
         [&]<std::size_t... k>(std::index_sequence<k...>) {
           step(rule, *t, extras, window, static_cast<T*>(t->s[k])...);

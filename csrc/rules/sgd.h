@@ -3,7 +3,8 @@
 
 namespace gradstep {
 
-// SGD with PyTorch's momentum: lr stands outside the buffer, and the first gradient enters it undamped.
+// SGD with PyTorch's momentum: lr stands outside the buffer, the first gradient enters it undamped, and a
+// step without momentum, which a schedule may ask for, leaves it alone.
 template <class T>
 struct SGD {
   static constexpr const char* name = "sgd";
@@ -14,17 +15,20 @@ struct SGD {
   };
 
   T lr, momentum, undamped;
-  bool nesterov;
+  bool moving, nesterov;
 
   HD SGD(const Hyper& h, std::int64_t step)
       : lr(T(h.lr)),
         momentum(T(h.momentum)),
-        undamped(T(step == 1 || h.momentum == 0 ? 1 : 1 - h.dampening)),
+        undamped(T(step == 1 ? 1 : 1 - h.dampening)),
+        moving(h.momentum != 0),
         nesterov(h.nesterov != 0) {}
 
   HD void operator()(T& p, T g, T& momentum_buffer) const {
-    momentum_buffer = momentum * momentum_buffer + undamped * g;
-    p -= lr * (nesterov ? g + momentum * momentum_buffer : momentum_buffer);
+    const T moved = momentum * momentum_buffer + undamped * g;
+    const T step = nesterov ? g + momentum * moved : moved;
+    momentum_buffer = moving ? moved : momentum_buffer;
+    p -= lr * (moving ? step : g);
   }
 };
 

@@ -104,9 +104,9 @@ class Rows:
         ...
     def moments(self, near: typing.Any, stream: typing.SupportsIndex) -> numpy.typing.NDArray[numpy.float64]:
         ...
-def check(array: typing.Any, argument: str, key: typing.Any) -> None:
+def check(array: typing.Any, argument: str, key: typing.Any, written: bool = True) -> None:
     """
-    Raises a TypeError or ValueError unless `array` is one that a step can update.
+    Raises a TypeError or ValueError unless `array` is one that a step can read, and update if `written`.
     """
 def isa() -> str:
     """

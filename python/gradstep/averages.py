@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakSet
 
 from gradstep import hyperparameters
 from gradstep.backend import checked
@@ -12,7 +13,41 @@ from gradstep.containers import Array, Container, Forest
 from gradstep.group import split_groups
 from gradstep.locks import Locked
 from gradstep.overlap import refuse_overlap, same_place
-from gradstep.states import assign, copies_of, restore, to_host, zeros_like
+from gradstep.states import assign, check_like, copies_of, restore, to_host, zeros_like
+
+
+class _Swapped(Locked):
+    """The averages that are in the place of their parameters: at most one of each parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._averages: WeakSet[EMA] = WeakSet()
+
+    def add(self, average: EMA) -> None:
+        with self._lock:
+            self.refuse(average)
+            self._averages.add(average)
+
+    def remove(self, average: EMA) -> None:
+        with self._lock:
+            self._averages.discard(average)
+
+    def __bool__(self) -> bool:
+        return bool(self._averages)
+
+    def refuse(self, average: EMA) -> None:
+        """Raise a ValueError if a parameter of this average holds an average, of its own or of another."""
+        with self._lock:
+            for other in self._averages:
+                if other is average:
+                    raise ValueError("EMA: expected parameters, but the averages are swapped in")
+                try:
+                    refuse_overlap([*average._arrays, *other._arrays], [*average._forest.labels, *other._forest.labels])
+                except ValueError:
+                    raise ValueError("EMA: expected parameters, but those of another EMA are swapped in") from None
+
+
+_swapped = _Swapped()
 
 
 class EMA(Locked):
@@ -83,12 +118,17 @@ class EMA(Locked):
         Raises
         ------
         ValueError
-            If the averages are in already, or a parameter has become read-only. Nothing was changed.
+            If the averages are in already, or those of another EMA, or a parameter has become read-only. Nothing was
+            changed.
         """
         with self._lock:
-            self._refuse_swapped()
             checked(self._arrays, self._forest.labels)
-            self._aside = copies_of(self._arrays)
+            _swapped.add(self)
+            try:
+                self._aside = copies_of(self._arrays)
+            except BaseException:
+                _swapped.remove(self)
+                raise
             assign(self._arrays, self._averages)
 
     def swap_out(self) -> None:
@@ -105,6 +145,7 @@ class EMA(Locked):
             checked(self._arrays, self._forest.labels)
             assign(self._arrays, self._aside)
             self._aside = None
+            _swapped.remove(self)
 
     @contextmanager
     def swapped(self) -> Iterator[None]:
@@ -169,9 +210,7 @@ class EMA(Locked):
             except TypeError as e:
                 raise ValueError(str(e)) from None
             for mine, array, label in zip(self._averages, arrays, self._forest.labels, strict=True):
-                found = getattr(array, "dtype", None), getattr(array, "shape", None)
-                if found != (mine.dtype, mine.shape):
-                    raise ValueError(f"saved['averages']{label}: expected {mine.dtype} of shape {mine.shape}")
+                check_like(f"saved['averages']{label}", mine, array)
             calls = saved["calls"]
             if isinstance(calls, bool) or not isinstance(calls, int) or calls < 0:
                 raise ValueError(f"saved['calls']: expected a number of at least 0, got {calls!r}")
@@ -185,15 +224,12 @@ class EMA(Locked):
     def __reduce__(self) -> str:
         raise TypeError("EMA: an average holds references to its parameters, and no copy of it would")
 
-    def _refuse_swapped(self) -> None:
-        if self._aside is not None:
-            raise ValueError("EMA: expected parameters, but the averages are swapped in")
-
     def _joins(self, arrays: Sequence[Array]) -> float:
         """Return the decay of the next update, of these parameters."""
         if len(arrays) != len(self._arrays) or not all(map(same_place, arrays, self._arrays)):
             raise ValueError("average: expected an EMA of this optimizer's parameters, in their order")
-        self._refuse_swapped()
+        if _swapped:
+            _swapped.refuse(self)
         return float(hyperparameters.evaluate("decay", self._decay, self._calls))
 
     def _move(self, decay: float) -> None:

@@ -55,9 +55,11 @@ def device_of(arrays: Sequence[Array]) -> int:
 
 
 def checked(
-    arrays: Sequence[Array], labels: Sequence[str], argument: str = "params"
+    arrays: Sequence[Array], labels: Sequence[str], argument: str = "params", *, written: bool = True
 ) -> tuple[ModuleType, tuple[Array, ...]]:
     """Return the module for arrays that a step can update, and the arrays: on a device as `cupy.ndarray`.
+
+    Those that are not `written` may be read-only.
 
     Raises
     ------
@@ -66,7 +68,7 @@ def checked(
     """
     backend = backend_of(arrays[0], argument + labels[0])
     for array, label in zip(arrays, labels, strict=True):
-        backend.check(array, argument, label)
+        backend.check(array, argument, label, written)
     if backend is _cpu:
         return backend, tuple(arrays)
     from gradstep import device

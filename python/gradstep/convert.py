@@ -51,7 +51,8 @@ def from_torch(state_dict: Mapping[str, Any], names: Sequence[str] | None = None
     Returns
     -------
     dict
-        A state dict. PyTorch's 16-bit states become float32.
+        A state dict. PyTorch's 16-bit states become float32. Its SGD keeps no count of steps: arrays with a buffer
+        count one.
 
     Raises
     ------
@@ -107,14 +108,14 @@ def to_torch(state_dict: Mapping[str, Any]) -> dict[str, Any]:
     Returns
     -------
     dict
-        A state dict, with tensors.
+        A state dict, with tensors. Master weights, of which PyTorch's optimizers know nothing, are left out.
 
     Raises
     ------
     ImportError
         If PyTorch is not installed.
     ValueError
-        If PyTorch does not have this rule, or a hyperparameter is a schedule.
+        If it is no state dict, PyTorch does not have this rule, or a hyperparameter is a schedule.
 
     Examples
     --------
@@ -126,10 +127,28 @@ def to_torch(state_dict: Mapping[str, Any]) -> dict[str, Any]:
     """
     import torch
 
-    rule = state_dict["rule"]
+    rule = state_dict.get("rule") if isinstance(state_dict, Mapping) else None
+    if rule is None:
+        raise ValueError("state_dict: expected what state_dict() gave")
     if rule not in RULES:
         raise ValueError(f"rule: PyTorch has no {rule}; there are {', '.join(RULES)}")
-    groups, at = [], 0
+    try:
+        groups = _groups_of(state_dict, rule)
+        flat = {name: _flat(container) for name, container in state_dict["state"].items()}
+        state: dict[int, dict[str, Any]] = {}
+        for i, count in enumerate(state_dict["counts"]):
+            if flat and (count or rule == "adagrad"):  # PyTorch's Adagrad makes its states before the first step
+                state[i] = {"step": torch.tensor(float(count))} if RULES[rule].counted else {}
+                for mine, theirs in RULES[rule].states.items():
+                    state[i][theirs] = torch.from_numpy(np.array(flat[mine][i]))
+    except (KeyError, IndexError, TypeError, AttributeError) as e:
+        raise ValueError(f"state_dict: expected what state_dict() gave; {type(e).__name__}: {e}") from None
+    return {"state": state, "param_groups": groups}
+
+
+def _groups_of(state_dict: Mapping[str, Any], rule: str) -> list[dict[str, Any]]:
+    groups: list[dict[str, Any]] = []
+    at = 0
     for i, (saved, size) in enumerate(zip(state_dict["groups"], _sizes(state_dict), strict=True)):
         plain = {name: tuple(v) if isinstance(v, list) else v for name, v in saved.items()}
         for name, value in plain.items():
@@ -138,14 +157,7 @@ def to_torch(state_dict: Mapping[str, Any]) -> dict[str, Any]:
         groups.append({**_SGD_DEFAULTS, **plain} if rule == "gradient_descent" else plain)
         groups[-1] |= {**RULES[rule].extras, "params": list(range(at, at + size))}
         at += size
-    flat = {name: _flat(container) for name, container in state_dict["state"].items()}
-    state: dict[int, dict[str, Any]] = {}
-    for i, count in enumerate(state_dict["counts"]):
-        if flat and (count or rule == "adagrad"):  # PyTorch's Adagrad makes its states before the first step
-            state[i] = {"step": torch.tensor(float(count))} if RULES[rule].counted else {}
-            for mine, theirs in RULES[rule].states.items():
-                state[i][theirs] = torch.from_numpy(np.array(flat[mine][i]))
-    return {"state": state, "param_groups": groups}
+    return groups
 
 
 def _rule_of(groups: Sequence[Mapping[str, Any]]) -> str:

@@ -35,7 +35,7 @@ def memory(params: Container, rule: type[Optimizer] | str, *, master_weights: bo
     Parameters
     ----------
     params : array, sequence of arrays, mapping of arrays, or sequence of group dicts
-        As for the optimizer; only shapes and dtypes are looked at.
+        As for the optimizer; only shapes and dtypes are looked at, so they may be read-only.
     rule : class or str
         Such as ``gs.AdamW`` or ``"adamw"``.
     master_weights : bool, default False
@@ -71,7 +71,7 @@ def memory(params: Container, rule: type[Optimizer] | str, *, master_weights: bo
     for values, at in zip(settings, forest.prefixes, strict=True):
         own = {k: hyperparameters.check(k, v, hyperparameters.label_in(at, k)) for k, v in values.items()}
         cls._check({**values, **own}, at)
-    backend, arrays = checked(forest.arrays(containers), forest.labels)
+    backend, arrays = checked(forest.arrays(containers), forest.labels, written=False)
     copies = len(backend.states[cls._native_rule(settings)])
     return sum(
         a.size * state_dtype(a).itemsize * (copies + (1 if master_weights and a.itemsize == 2 else 0)) for a in arrays

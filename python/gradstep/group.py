@@ -65,6 +65,9 @@ class Group(MutableMapping[str, Any]):
     def __repr__(self) -> str:
         return f"Group({self._values})"
 
+    def __reduce__(self) -> str:
+        raise TypeError("Group: a group belongs to its optimizer; dict(group) copies its hyperparameters")
+
     @property
     def scheduled(self) -> bool:
         """Whether any hyperparameter is a schedule."""

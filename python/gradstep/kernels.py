@@ -57,15 +57,17 @@ def _kernel(cls: type[Optimizer]) -> Callable[..., None]:
     def kernel(p: Any, g: Any, *state: Any, step: int = 1, **hyper: Any) -> None:
         if unknown := [name for name in hyper if name not in defaults]:
             raise TypeError(f"{rule}: unknown hyperparameter {unknown[0]!r}; there are {', '.join(defaults)}")
-        if len(state) != len(states):
-            raise TypeError(f"{rule}: expected {len(states)} states ({', '.join(states) or 'none'}), got {len(state)}")
         values = {name: hyperparameters.check(name, value) for name, value in {**defaults, **hyper}.items()}
         if scheduled := [name for name, value in values.items() if hyperparameters.is_scheduled(value)]:
             raise TypeError(f"{scheduled[0]}: expected a number, got a schedule")
         cls._check(values)
+        native = rule if state else cls._native_rule([values])  # one that may do without
+        needed = _cpu.states[native]
+        if len(state) != len(needed):
+            raise TypeError(f"{rule}: expected {len(states)} states ({', '.join(states) or 'none'}), got {len(state)}")
         if hyperparameters.check_whole("step", step, 1) >= 1 << 62:
-            raise ValueError(f"step: expected a whole number of at least 1, got {step!r}")
-        _run(rule, ("p", "g", *states), (p, g, *state), step, values)
+            raise ValueError(f"step: expected a whole number below 2**62, got {step!r}")
+        _run(native, ("p", "g", *needed), (p, g, *state), step, values)
 
     kernel.__name__ = kernel.__qualname__ = rule
     kernel.__signature__ = _signature(states, defaults)  # type: ignore[attr-defined]
@@ -98,7 +100,7 @@ def _columns(names: Sequence[str], given: Sequence[Any]) -> tuple[list[tuple[Arr
         if not is_sequence(x):
             raise TypeError(f"{name}: expected a sequence of {n} arrays, got {type(x).__name__}")
         if len(x) != n or not n:
-            raise ValueError(f"{name}: expected {n or 'at least one'} arrays, got {len(x)}")
+            raise ValueError(f"{name}: expected {f'{n} arrays' if n else 'at least one array'}, got {len(x)}")
     return [tuple(x) for x in given], tuple(f"[{i}]" for i in range(n))
 
 
@@ -110,9 +112,12 @@ def _signature(states: Sequence[str], defaults: Mapping[str, Any]) -> inspect.Si
 
 
 def _doc(cls: type[Optimizer], states: Sequence[str], defaults: Mapping[str, Any]) -> str:
+    free = "" if cls._native_rule([defaults]) == cls.rule else "; without momentum it may be left out"
     return _DOC.format(
         summary=f"One step of the rule of `{cls.__name__}`, which has its mathematics.",
-        states="".join(f"{name} : array or sequence of arrays\n    State, updated in place.\n" for name in states),
+        states="".join(
+            f"{name} : array or sequence of arrays\n    State, updated in place{free}.\n" for name in states
+        ),
         hypers="".join(
             f"{name} : {type(v).__name__}, default {v!r}\n    As the optimizer's.\n" for name, v in defaults.items()
         ),

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from gradstep.containers import Container
 from gradstep.hyperparameters import PART, SCALE, Range, check_float, check_whole
-
-if TYPE_CHECKING:
-    from gradstep.optimizer import Optimizer
+from gradstep.optimizer import Optimizer
 
 GROWTH: Range = (lambda x: 1 < x < float("inf"), "a finite number above 1")
 
@@ -128,6 +126,8 @@ class LossScaler:
         for name in ("grad_scale", "nonfinite"):
             if name in options:
                 raise TypeError(f"{name}: is the scaler's to set")
+        if not isinstance(opt, Optimizer):
+            raise TypeError(f"opt: expected an Optimizer with gradients to scale back, got {type(opt).__name__}")
         skipped = opt.skipped
         opt.step(grads, grad_scale=self._factor, nonfinite="skip", **options)
         applied = opt.skipped == skipped

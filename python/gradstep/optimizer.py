@@ -303,8 +303,8 @@ class Optimizer(state_dict.Checkpointed):
         self._plan.set_counts(steps, skipped, counts)
 
     @staticmethod
-    def _check(values: Mapping[str, Any], at: str = "") -> None:
-        """Refuse hyperparameters, of the group at `at`, that do not go together."""
+    def _check(values: Mapping[str, Any], at: str = "", given: Mapping[str, Any] | None = None) -> None:
+        """Refuse hyperparameters, of the group at `at`, that do not go together; `given` may hold schedules of them."""
 
     @classmethod
     def _native_rule(cls, groups: Sequence[Mapping[str, Any]]) -> str:
@@ -323,6 +323,6 @@ class Optimizer(state_dict.Checkpointed):
         calls = self._plan.calls
         found = [(group, group.at(calls)) for group in groups]
         for group, values in found:
-            self._check(values, group._at)
+            self._check(values, group._at, group._values)
         for group, values in found:
             self._plan.set_hypers(group._index, hyperparameters.spread(values))

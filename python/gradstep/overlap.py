@@ -101,6 +101,15 @@ def refuse_overlap(arrays: Sequence[Array], labels: Sequence[str], argument: str
         _refuse_in(cluster)
 
 
+def shares(array: Array, others: Sequence[Array]) -> bool:
+    """Whether an array whose bounds meet those of others, which share nothing, has an element in common with one."""
+    try:
+        _refuse_in(sorted((extent(_own(a), "") for a in (array, *others)), key=lambda e: e.low))
+    except ValueError:
+        return True
+    return False
+
+
 def _refuse_in(cluster: list[Extent]) -> None:
     # Marks every unit of memory that belongs to an array: as many marks as units, or something lies twice.
     if len(cluster) == 1 and cluster[0].nested:

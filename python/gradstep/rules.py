@@ -93,7 +93,8 @@ class SGD(Optimizer):
         \theta &\leftarrow \theta - \eta b \quad (\text{with nesterov } \theta - \eta (g + \mu b))
 
     The learning rate stands outside the buffer: `Momentum` has it inside, and they differ once it changes. With
-    ``momentum=0`` no state is kept, and the rule is that of `GradientDescent`.
+    ``momentum=0`` no state is kept, and the rule is that of `GradientDescent`; a step for which a schedule of
+    :math:`\mu` returns 0 is one of that rule, and leaves the buffer as it is.
 
     Parameters
     ----------
@@ -170,10 +171,11 @@ class SGD(Optimizer):
         return cls.rule if any(group["momentum"] != 0 for group in groups) else GradientDescent.rule
 
     @staticmethod
-    def _check(values: Mapping[str, Any], at: str = "") -> None:
+    def _check(values: Mapping[str, Any], at: str = "", given: Mapping[str, Any] | None = None) -> None:
         momentum, dampening = values["momentum"], values["dampening"]
+        still = (given or values)["momentum"] == 0  # that of a schedule may pass through 0
         damped = dampening != 0 and not callable(dampening)  # what a schedule returns is checked at its step
-        if values["nesterov"] and (momentum == 0 or damped):
+        if values["nesterov"] and (still or damped):
             raise ValueError(
                 f"{label_in(at, 'nesterov')}: expected momentum above 0 and no dampening, "
                 f"got momentum={momentum!r}, dampening={dampening!r}"

@@ -7,6 +7,7 @@ calls :math:`n`; only `ReduceOnPlateau` remembers what it was told. In every for
 call :math:`n`, and :math:`\eta` the argument ``value``.
 """
 
+import copy
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
@@ -688,6 +689,9 @@ class ReduceOnPlateau(
             raise ValueError(f"minimum: expected at most value={self.value!r}, got {self.minimum!r}")
         worst = math.inf if self.mode == "min" else -math.inf
         self._state.update(value=self.value, best=worst, bad=0, cooldown=0)
+
+    def __copy__(self) -> "ReduceOnPlateau":
+        return copy.deepcopy(self)  # a memory of its own
 
     def _at(self, calls: int) -> float:
         return float(self._state["value"])

@@ -10,7 +10,7 @@ from typing import Any
 from gradstep import checkpoint, hyperparameters
 from gradstep.containers import Array, Container, Forest
 from gradstep.locks import Locked
-from gradstep.states import on_host, to_host
+from gradstep.states import check_like, on_host, to_host
 
 VERSION = 1
 
@@ -235,9 +235,4 @@ def check_state(
                 raise ValueError(f"state[{name!r}]{label}: expected {'none' if array is None else 'an array'}")
             if array is None:
                 continue
-            found = getattr(new, "dtype", type(new).__name__), getattr(new, "shape", None)
-            if found != (array.dtype, array.shape):
-                raise ValueError(
-                    f"state[{name!r}]{label}: expected {array.dtype} of shape {array.shape}, "
-                    f"got {found[0]} of shape {found[1]}"
-                )
+            check_like(f"state[{name!r}]{label}", array, new)

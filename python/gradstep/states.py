@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gradstep.containers import Array, is_cuda
+from gradstep.containers import Array, is_array, is_cuda, shown
 
 LINE, PAGE = 64, 4096
 LARGE = 1 << 16  # bytes: long enough to fall out of step with itself a page on
@@ -83,6 +83,14 @@ def on_host(x: Any) -> Any:
 def to_host(array: Array) -> Array:
     """Return a copy of a state as a NumPy array."""
     return on_host(array) if is_cuda(array) else array.copy()
+
+
+def check_like(label: str, mine: Array, saved: Any) -> None:
+    """Refuse what was saved, unless it is an array of this dtype and shape, of any device."""
+    masked = isinstance(saved, np.ma.MaskedArray)
+    if masked or not is_array(saved) or (saved.dtype, saved.shape) != (mine.dtype, mine.shape):
+        found = "a masked array" if masked else shown(saved)
+        raise ValueError(f"{label}: expected {mine.dtype} of shape {mine.shape}, got {found}")
 
 
 def restore(target: Array, saved: Array | float) -> None:
