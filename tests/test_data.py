@@ -579,10 +579,12 @@ def test_moments_of_any_numbers(dtype, rng):
     np.testing.assert_allclose(found.var_, X.astype(float).var(0), rtol=1e-12)
 
 
+@pytest.mark.parametrize("begin", [0, 64, 3000, 6000])  # of a sensor that starts late
 @pytest.mark.parametrize("offset", [0.0, 1e5, 1e7, 1e9, 1e12, -1e15])
-def test_moments_of_numbers_far_from_zero(offset, rng):
+def test_moments_of_numbers_far_from_zero(offset, begin, rng):
     X = rng.integers(0, 1024, (20_000, 3)) / 1024 + offset
     X[rng.random(X.shape) < 0.1] = np.nan
+    X[:begin, 0] = np.nan
     kept = [Fraction(x) for x in X[:, 0] if x == x]
     mean = sum(kept) / len(kept)
     variance = sum((x - mean) ** 2 for x in kept) / len(kept)
@@ -711,6 +713,7 @@ def test_rows_of_any_shape_are_standardised(rng):
         (TypeError, "noise", lambda: minibatches(np.ones((3, 2, 2), int), augment=Augment(noise=1))),
         (ValueError, "fill", lambda: minibatches(np.ones((3, 2, 2), np.uint8), augment=Augment(fill=0.5))),
         (TypeError, "images of real", lambda: minibatches(np.ones((3, 2, 2), "U3"), augment=Augment())),
+        (TypeError, "own order of bytes, got >f4", lambda: minibatches(np.ones((3, 2, 2), ">f4"), augment=Augment())),
         (TypeError, "flip", lambda: Augment(flip=1)),
         (TypeError, "shift", lambda: Augment(shift=(1, 2, 3))),
         (ValueError, "shift", lambda: Augment(shift=-1)),

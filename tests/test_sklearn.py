@@ -219,7 +219,7 @@ def test_a_first_order_rule_finds_the_same_minimum(iris):
 
 
 @unconverged
-@pytest.mark.parametrize("optimizer", ["gd", "sgd", "momentum", "nag", "adagrad", "adam", "adamw", "l-bfgs", gs.NAG,
+@pytest.mark.parametrize("optimizer", ["gd", "gradient_descent", "sgd", "momentum", "nag", "adagrad", "adam", "adamw", "l-bfgs", gs.NAG,
     partial(gs.SGD, momentum=0.9, nesterov=True), lambda params: gs.AdamW(params, lr=0.01)])  # fmt: skip
 def test_any_optimizer_trains(iris, optimizer):
     model = MLPClassifier(8, optimizer=optimizer, max_iter=30, random_state=0).fit(*iris)
@@ -366,7 +366,7 @@ def test_clip_norm_and_verbose(iris, capsys):
 @pytest.mark.parametrize(
     ("given", "error", "words"),
     [
-        ({"optimizer": "adamax"}, ValueError, "optimizer: expected one of 'gd', .* got 'adamax'"),
+        ({"optimizer": "adamax"}, ValueError, "optimizer: expected one of 'gradient_descent', .* got 'adamax'"),
         ({"optimizer": 3}, TypeError, "optimizer: expected one of .* or a callable params -> Optimizer, got 3"),
         ({"optimizer": list}, TypeError, "optimizer: expected a callable that returns an Optimizer, it returned"),
         ({"lr": -1.0}, ValueError, "lr: expected a finite number of at least 0, got -1.0"),

@@ -19,7 +19,7 @@ import numpy as np
 from gradstep import _cpu
 from gradstep.containers import Array
 from gradstep.data.augment import Augment
-from gradstep.data.rows import Rows, float_dtype, plain
+from gradstep.data.rows import REAL, Rows, float_dtype, plain
 from gradstep.data.standardizer import Standardizer
 from gradstep.hyperparameters import check_flag, check_whole
 from gradstep.locks import Locked
@@ -315,7 +315,7 @@ class Minibatches(Locked):
             first.convert(dtype or first.dtype)
         if augment is not None:
             if not first.is_number:
-                raise TypeError(f"arrays[0]: expected images of real numbers, got {first.dtype}")
+                raise TypeError(f"arrays[0]: expected images of {REAL}, got {first.dtype}")
             self._shapes[0] = augment.out_shape(first.shape, "arrays[0]")
             augment._apply(first.native, first.shape, first.dtype)
 

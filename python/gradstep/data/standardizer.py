@@ -291,12 +291,10 @@ class Standardizer:
             raise ValueError("X: expected at least one row, got none")
         if before is not None and before.shape[:-1] != rows.shape:
             raise ValueError(f"X: expected rows of shape {before.shape[:-1]}, got {rows.shape}")
-        if before is None:  # the mean of some rows is near the numbers of a column
-            near = rows.moments(np.zeros(rows.shape), _cpu.chunk_rows)[..., 1]
-            moments = rows.moments(near)
-        else:
-            near = self._near
-            moments = _joined(before, rows.moments(near))
+        near = _near(rows, None if before is None else (self._near, before[..., 0] == 0))
+        moments = rows.moments(near)
+        if before is not None:
+            moments = _joined(before, moments)
         if not np.isfinite(moments).all():
             raise ValueError("X: expected finite numbers or NaN, got infinity or numbers too large")
         self._near, self._moments = near, moments
@@ -337,6 +335,20 @@ class Standardizer:
         rows.standardise(dtype, shift, factor)
         rows.native.gather(0, 0, 0, rows.n, None, out, rows.stream)
         return out
+
+
+def _near(rows: Rows, known: tuple[Floats, Any] | None) -> Floats:
+    """Return a number near those of each column: the mean of its first rows, of all where these are NaN.
+
+    `known` are those found before, and the columns that had no number yet.
+    """
+    near, unseen = known or (np.zeros(rows.shape), np.ones(rows.shape, bool))
+    for most in (_cpu.chunk_rows, None):
+        if unseen.any():
+            found = rows.moments(near, most)
+            near = np.where(unseen, found[..., 1], near)
+            unseen = unseen & (found[..., 0] == 0)
+    return near
 
 
 def _joined(a: Floats, b: Floats) -> Floats:

@@ -18,12 +18,13 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, check_non_negative, validate_data
 
+from gradstep.footprint import NAMED
 from gradstep.hyperparameters import PART, check_flag, check_float
 from gradstep.optimizer import Optimizer
 from gradstep.schedules import AMOUNT, COUNT, Kind
 from gradstep.sklearn.network import Floats, Network, forward
 from gradstep.snapshot import plateaus_of
-from gradstep.solve.minimize import RULES, minimize
+from gradstep.solve.minimize import minimize
 
 WHOLE_BATCH = "l-bfgs"  # the one name that is no rule
 
@@ -44,7 +45,7 @@ class Data(NamedTuple):
 
 
 def _optimizer(name: str, value: Any) -> Any:
-    names = [*RULES, WHOLE_BATCH]
+    names = [*NAMED, WHOLE_BATCH]
     words = f"{name}: expected one of {', '.join(map(repr, names))}, or a callable params -> Optimizer, got {value!r}"
     if not isinstance(value, str) and not callable(value):
         raise TypeError(words)
@@ -335,7 +336,7 @@ class Trained(BaseEstimator):
     def _make_optimizer(self, network: Network, incremental: bool) -> tuple[Optimizer, Any]:
         """Return the optimizer, which goes on from where `partial_fit` left it, and its own copy of `lr`."""
         given = getattr(self, self._optimizer_name)
-        make: Callable[..., Any] = RULES[given] if isinstance(given, str) else given
+        make: Callable[..., Any] = NAMED[given] if isinstance(given, str) else given
         before, lr, state = self._memory if incremental and self._memory else (None, None, None)
         if before is None or before != self.lr:
             lr = deepcopy(self.lr)  # which may remember what it was told
