@@ -40,10 +40,11 @@ HD float as_float(std::uint32_t x) { return __builtin_bit_cast(float, x); }
 
 HD float from_bf16(std::uint16_t x) { return as_float(std::uint32_t(x) << 16); }
 
-// To nearest, ties to even: half of the last place is added, less one where that place is even.
+// To nearest, ties to even: half of the last place is added, less one where that place is even. NaN, which
+// that could make a number of, becomes one with all bits.
 HD std::uint16_t to_bf16(float x) {
-  const std::uint32_t u = bits(x), rounded = (u + 0x7fff + (u >> 16 & 1)) >> 16, quiet = u >> 16 | 0x40;
-  return std::uint16_t((u & 0x7fffffff) > 0x7f800000 ? quiet : rounded);
+  const std::uint32_t u = bits(x), rounded = (u + 0x7fff + (u >> 16 & 1)) >> 16;
+  return std::uint16_t(x == x ? rounded : rounded | 0x7fff);
 }
 
 // The exponents' biases differ by 112; the product is exact, for subnormal numbers too.

@@ -106,18 +106,41 @@ Place place(Storage storage, void* array, int64_t at, int64_t row, int64_t col) 
   return {storage, static_cast<char*>(array) + at * bytes_of(storage), row, col};
 }
 
+// Where elements are converted, or pass by several times, memory would rest meanwhile, and a tile is long:
+// long arrays go in strips of one, and what comes a tile later is asked for ahead.
+constexpr int64_t strip_elements = 256, long_array = 1 << 15;
+
+inline void prefetch(const void* array, int64_t at, int64_t bytes) {
+  if (!array) return;
+  for (int64_t line = 0; line < bytes; line += 64)
+    __builtin_prefetch(static_cast<const char*>(array) + at + line, 1, 3);
+}
+
+template <class T>
+void prefetch(const Tensor& t, int64_t at, int64_t n) {
+  const int p = bytes_of(t.p_storage), g = bytes_of(t.g_storage), s = sizeof(T);
+  prefetch(t.p, at * p, n * p), prefetch(t.g, at * g, n * g);
+  for (const void* state : t.s) prefetch(state, at * s, n * s);
+  prefetch(t.master, at * s, n * s), prefetch(t.average, at * s, n * s);
+}
+
 // Calls `visit` with the windows that tiles [first, last) of a tensor are; a `whole` run is one window.
 // Those that are `placed` begin where a line does; others at the same elements wherever the array lies.
 template <class T, class Visit>
 void windows(const Tensor& t, int64_t first, int64_t last, bool whole, bool placed, const Visit& visit) {
   if (!t.layout) {
+    const bool in_strips = placed && !whole && t.n >= long_array;
     const int64_t head = placed && native<T>(t.p_storage) ? before_line<T>(t.p) : 0;
     const auto begin = [&](int64_t tile) { return tile ? least(tile * tile_elements + head, t.n) : 0; };
     const int64_t end = last == t.tiles ? t.n : begin(last);
     for (int64_t tile = first; tile < last; tile = whole ? last : tile + 1) {
       const int64_t at = begin(tile), next = whole ? end : least(begin(tile + 1), end);
-      visit(Window{place(t.p_storage, t.p, at, 0, 1), place(t.g_storage, t.g, at, 0, 1), at, 0, 1, next - at,
-                   t.first_tile + tile});
+      const int64_t strip = in_strips ? strip_elements : next - at;
+      for (int64_t i = at; i < next; i += strip) {
+        if (in_strips) prefetch<T>(t, i + tile_elements, strip);
+        visit(Window{place(t.p_storage, t.p, i, 0, 1), place(t.g_storage, t.g, i, 0, 1), i, 0, 1,
+                     least(strip, next - i), t.first_tile + tile});
+      }
     }
     return;
   }
