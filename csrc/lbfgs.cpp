@@ -16,6 +16,7 @@ std::size_t squared(int n) { return std::size_t(n) * std::size_t(n); }
 
 History::History(int capacity)
     : capacity_(capacity),
+      serials_(slots()),
       length_(slots()),
       sy_(squared(slots())),
       yy_(squared(slots())),
@@ -35,7 +36,10 @@ void History::make_room() {
   if (int(pairs_.size()) == capacity_) pairs_.erase(pairs_.begin());
 }
 
-void History::push(int slot) { pairs_.push_back(slot); }
+void History::push(int slot) {
+  pairs_.push_back(slot);
+  serials_[slot] = ++pushed_;
+}
 
 Lbfgs::Lbfgs(const Place& place, int capacity, int max_line_search, std::unique_ptr<Region> region)
     : place_(place),

@@ -24,7 +24,8 @@ class History {
   const std::vector<int>& pairs() const { return pairs_; }  // the oldest first
   int free_slot() const;
   void push(int slot);
-  void make_room();  // the oldest pair goes if there is none
+  std::int64_t serial(int slot) const { return serials_[slot]; }  // another for each pair
+  void make_room();                                               // the oldest pair goes if there is none
   void clear() { pairs_.clear(); }
 
   double& length(int slot) { return length_[slot]; }
@@ -37,7 +38,9 @@ class History {
 
  private:
   int capacity_;
+  std::int64_t pushed_ = 0;
   std::vector<int> pairs_;
+  std::vector<std::int64_t> serials_;
   std::vector<double> length_, sy_, yy_, ss_, dg_, yg_;
 };
 

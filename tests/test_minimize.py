@@ -9,6 +9,7 @@ import pytest
 from scipy import optimize
 from scipy.optimize import Bounds, OptimizeResult, rosen, rosen_der, rosen_hess, rosen_hess_prod
 from scipy.sparse.linalg import LinearOperator
+from threadpoolctl import threadpool_limits
 
 import gradstep as gs
 from gradstep.solve.minimize import METHODS, RULES
@@ -896,6 +897,41 @@ def test_many_breakpoints_at_once():
                         bounds=Bounds(-rng.random(n), rng.random(n)))  # fmt: skip
     assert found.success
     assert time.monotonic() - begin < 20
+
+
+def boxed_quadratic(n):
+    """Return an ill-conditioned quadratic and where to begin."""
+    rng = np.random.default_rng(0)
+    scale, target = np.exp(rng.uniform(0, 6, n)), rng.normal(size=n)
+    return lambda x: (0.5 * float(scale * (x - target) @ (x - target)), scale * (x - target)), rng.normal(size=n)
+
+
+def test_the_course_within_bounds_with_many_pairs_is_scipys():
+    fun, start = boxed_quadratic(300)
+    for bounds in (Bounds(-0.5, 0.5), Bounds(-2, 2), Bounds(0.1, np.inf)):  # most of them hold, or few, or half
+        options, ours, theirs = {"maxcor": 40, "maxiter": 60, "ftol": 1e-13}, [], []
+        gs.minimize(fun, start, jac=True, bounds=bounds, options=options, callback=ours.append)
+        optimize.minimize(
+            fun, start, jac=True, bounds=bounds, method="L-BFGS-B", options=options, callback=theirs.append
+        )
+        together = min(len(ours), len(theirs), 45)
+        assert together >= 20
+        np.testing.assert_allclose(ours[:together], theirs[:together], rtol=1e-6, atol=1e-6)
+
+
+def test_many_pairs_within_bounds_cost_little():
+    fun, start = boxed_quadratic(1000)
+
+    def per_iteration(minimize, **more):
+        begin = time.perf_counter()
+        options = {"maxcor": 100, "maxiter": 130, "gtol": 0.0, "ftol": 1e-15}
+        found = minimize(fun, start, jac=True, bounds=Bounds(-0.5, 0.5), options=options, **more)
+        return (time.perf_counter() - begin) / found.nit
+
+    with threadpool_limits(1):  # BLAS's threads make SciPy's iterations slower
+        took = [(per_iteration(gs.minimize), per_iteration(optimize.minimize, method="L-BFGS-B")) for _ in range(5)]
+    ours, scipys = np.min(took, axis=0)
+    assert ours <= 8 * scipys
 
 
 def test_convergence_of_what_is_not_finite_is_drawn():

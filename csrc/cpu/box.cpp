@@ -2,6 +2,7 @@
 
 #include <limits>
 #include <optional>
+#include <utility>
 
 #include "../lanes.h"
 #include "../norm.h"
@@ -16,30 +17,32 @@ constexpr double infinity = std::numeric_limits<double>::infinity();
 // gradient, then theta times the steps.
 class Model {
  public:
-  Model(History& history, const std::function<const double*(int)>& row) : pairs(int(history.pairs().size())) {
+  Model(History& history, const std::function<const double*(int)>& row)
+      : pairs(int(history.pairs().size())), inverse_middle(2 * pairs), gram(2 * pairs) {
     const auto& slots = history.pairs();
     if (pairs) theta = history.yy(slots.back(), slots.back()) / history.sy(slots.back(), slots.back());
     for (const int k : slots) {
       rows.push_back(row(history.slots() + k));
       factors.push_back(1);
+      numbers.push_back(2 * std::size_t(k)), serials.push_back(history.serial(k));
     }
     for (const int k : slots) {
       rows.push_back(row(k));
       factors.push_back(theta * history.length(k));
+      numbers.push_back(2 * std::size_t(k) + 1), serials.push_back(history.serial(k));
     }
-    Square middle(2 * pairs);
-    gram.emplace(2 * pairs);
+    Square& middle = inverse_middle;
     for (int i = 0; i < pairs; ++i)
       for (int j = 0; j < pairs; ++j) {
         const int a = slots[i], b = slots[j];
         middle(i, j) = i == j ? -history.sy(a, a) : 0;
         middle(pairs + i, j) = middle(j, pairs + i) = i > j ? history.sy(a, b) : 0;
         middle(pairs + i, pairs + j) = theta * history.ss(a, b);
-        (*gram)(i, j) = history.yy(a, b);
-        (*gram)(pairs + i, j) = (*gram)(j, pairs + i) = theta * history.sy(a, b);
-        (*gram)(pairs + i, pairs + j) = theta * theta * history.ss(a, b);
+        gram(i, j) = history.yy(a, b);
+        gram(pairs + i, j) = gram(j, pairs + i) = theta * history.sy(a, b);
+        gram(pairs + i, pairs + j) = theta * theta * history.ss(a, b);
       }
-    middle_.emplace(std::move(middle));
+    middle_.emplace(middle);
   }
 
   int columns() const { return 2 * pairs; }
@@ -68,10 +71,70 @@ class Model {
   int pairs;
   std::vector<const double*> rows;
   std::vector<double> factors;
-  std::optional<Square> gram;  // W' W
+  std::vector<std::size_t> numbers;   // of each row, by slot: in every iteration the same
+  std::vector<std::int64_t> serials;  // of each row's pair
+  Square inverse_middle;
+  Square gram;  // W' W
 
  private:
   std::optional<Factors> middle_;
+};
+
+// Products of a model's rows with each other, over some of the variables: kept from one iteration to the
+// next, as one pair is new then, and few variables come and go.
+class PartialGram {
+ public:
+  explicit PartialGram(std::size_t n) : taken_(n) {}
+
+  void update(const Model& model, const std::vector<std::size_t>& variables) {
+    const std::size_t width = std::max(w_.size(), 1 + std::ranges::max(model.numbers));
+    w_.assign(width, 0), row_.resize(width), serials_.resize(width), sums_.resize(width * (width + 1) / 2);
+    before_.swap(taken_), changed_.clear();
+    taken_.assign(before_.size(), false);
+    for (const std::size_t k : variables) taken_[k] = true;
+    for (std::size_t k = 0; k < taken_.size(); ++k)
+      if (taken_[k] != before_[k]) changed_.push_back(k);
+    const bool anew = changed_.size() >= variables.size();
+    if (anew) std::ranges::fill(sums_, 0);
+    for (const std::size_t k : anew ? variables : changed_) add(model, k, taken_[k] ? 1 : -1);
+    for (std::size_t c = 0; c < model.rows.size(); ++c) {
+      const bool known = std::exchange(serials_[model.numbers[c]], model.serials[c]) == model.serials[c];
+      if (!known && !anew) renew(model, model.numbers[c], variables);
+    }
+  }
+  double operator()(std::size_t i, std::size_t j) const { return sums_[at(i, j)]; }
+
+ private:
+  static std::size_t at(std::size_t i, std::size_t j) { return i < j ? at(j, i) : i * (i + 1) / 2 + j; }
+
+  void read(const Model& model, std::size_t variable) {
+    for (std::size_t c = 0; c < model.rows.size(); ++c) w_[model.numbers[c]] = model.rows[c][variable];
+  }
+
+  void add(const Model& model, std::size_t variable, double sign) {
+    read(model, variable);
+    double* sum = sums_.data();
+    for (std::size_t i = 0; i < w_.size(); sum += ++i) {
+      const double factor = sign * w_[i];
+      for (std::size_t j = 0; j <= i; ++j) sum[j] += factor * w_[j];
+    }
+  }
+
+  void renew(const Model& model, std::size_t number, const std::vector<std::size_t>& variables) {
+    std::ranges::fill(row_, 0);
+    for (const std::size_t k : variables) {
+      read(model, k);
+      const double factor = w_[number];
+      for (std::size_t j = 0; j < w_.size(); ++j) row_[j] += factor * w_[j];
+    }
+    for (std::size_t j = 0; j < w_.size(); ++j) sums_[at(number, j)] = row_[j];
+  }
+
+  std::vector<char> taken_, before_;
+  std::vector<std::size_t> changed_;
+  std::vector<double> w_, row_;  // of one variable, by number; of one row
+  std::vector<std::int64_t> serials_;
+  std::vector<double> sums_;  // the lower half
 };
 
 double dot(const std::vector<double>& a, const std::vector<double>& b) {
@@ -86,7 +149,8 @@ class Box final : public Region {
       : lower_(lower.begin(), lower.end()),
         upper_(upper.begin(), upper.end()),
         target_(lower.size()),
-        precision_(precision) {}
+        precision_(precision),
+        few_(lower.size()) {}
 
   void project(double* x) const override {
     for (std::size_t i = 0; i < n(); ++i) x[i] = within(i, x[i]);
@@ -205,8 +269,7 @@ class Box final : public Region {
     for (const std::size_t i : free) r[i] -= g[i] + model.theta * (target_[i] - x[i]);
     for (const std::size_t i : active) r[i] = 0;
     std::vector<double> v = model.down(r);
-    model.times_middle(v);
-    const Factors system(subspace_system(model, free, active));
+    const Factors system(subspace_system(model));
     if (!system.regular()) return false;
     system.solve(v.data());
     model.add_up(v, 1 / (model.theta * model.theta), step);
@@ -214,25 +277,18 @@ class Box final : public Region {
     return take(x, g);
   }
 
-  // I - M (W' Z Z' W) / theta, where Z picks the free variables: summed over them, or over the others and
-  // taken off, whichever are fewer.
-  static Square subspace_system(const Model& model, const std::vector<std::size_t>& free,
-                                const std::vector<std::size_t>& active) {
-    const int size = model.columns();
-    const bool by_free = free.size() <= active.size();
-    const auto& few = by_free ? free : active;
-    Square system(size);
-    std::vector<double> column(size);
-    for (int j = 0; j < size; ++j) {
-      for (int i = 0; i < size; ++i) {
-        double sum = 0;
-        for (const std::size_t k : few) sum += model.rows[i][k] * model.rows[j][k];
-        sum *= model.factors[i] * model.factors[j];
-        column[i] = by_free ? sum : (*model.gram)(i, j) - sum;
+  // The inverse of M less W' Z Z' W / theta, where Z picks the free variables: summed over them, or over the
+  // others and taken off, whichever are fewer.
+  Square subspace_system(const Model& model) {
+    const auto& [free, active, r, step, cauchy] = subspace_;
+    if ((by_free_ ? free : active).size() > 2 * (by_free_ ? active : free).size()) by_free_ = !by_free_;
+    few_.update(model, by_free_ ? free : active);
+    Square system = model.inverse_middle;
+    for (int i = 0; i < model.columns(); ++i)
+      for (int j = 0; j < model.columns(); ++j) {
+        const double sum = model.factors[i] * model.factors[j] * few_(model.numbers[i], model.numbers[j]);
+        system(i, j) -= (by_free_ ? sum : model.gram(i, j) - sum) / model.theta;
       }
-      model.times_middle(column);
-      for (int i = 0; i < size; ++i) system(i, j) = (i == j) - column[i] / model.theta;
-    }
     return system;
   }
 
@@ -257,6 +313,8 @@ class Box final : public Region {
 
   std::vector<double> lower_, upper_, target_;
   double precision_;
+  bool by_free_ = true;
+  PartialGram few_;  // over the free variables, or over the others
   // Used again in each iteration.
   struct Path {
     std::vector<double> d;

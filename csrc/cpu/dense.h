@@ -53,7 +53,10 @@ class Factors {
       if (best != k) std::swap(lu_(k, j), lu_(best, j));
     for (int i = k + 1; i < n; ++i) {
       const double factor = lu_(i, k) /= lu_(k, k);
-      for (int j = k + 1; j < n; ++j) lu_(i, j) -= factor * lu_(k, j);
+      if (factor == 0) continue;
+      double* const row = &lu_(i, 0);
+      const double* const top = &lu_(k, 0);
+      for (int j = k + 1; j < n; ++j) row[j] -= factor * top[j];
     }
   }
 
