@@ -214,6 +214,73 @@ class TestDifferences:
         np.testing.assert_allclose(found.x, 3, atol=1e-4)
 
 
+class TestDifferencesOfGradients:
+    """Of which newton-cg makes products of the Hessian; a function may end between a point and the next."""
+
+    @staticmethod
+    def barrier(weight, dtype="f8"):
+        """Return the value and the gradient of one with a wall at 0, beside which its minimum lies."""
+
+        def fun(x):
+            if not (x > 0).all():
+                return np.nan, np.full(x.shape, np.nan, dtype)
+            x = x.astype("f8")
+            return float(np.sum(x - weight * np.log(x))), (1 - weight / x).astype(dtype)
+
+        return fun
+
+    @pytest.mark.parametrize(
+        ("jac", "weight", "dtype"),
+        [
+            ("exact", 1e-4, "f4"),
+            ("exact", 1e-4, "f8"),
+            ("exact", 1e-10, "f8"),
+            ("exact", 1e-12, "f8"),  # nearer than the shortest difference
+            ("differences", 1e-4, "f8"),
+        ],
+    )
+    def test_beside_a_wall(self, jac, weight, dtype):
+        fun, calls = self.barrier(weight, dtype), []
+        start = np.array([100 * weight], dtype)
+
+        def value(x):
+            calls.append("fun")
+            return fun(x)[0]
+
+        def gradient(x):
+            calls.append("jac")
+            return fun(x)[1]
+
+        given, options = (gradient if jac == "exact" else None), {"gtol": 1e-2}
+        found = gs.minimize(value, start, jac=given, method="newton-cg", options=options)
+        assert found.success, found.message
+        np.testing.assert_allclose(found.x, weight, rtol=0.02)
+        assert found.nfev == calls.count("fun")
+        assert jac == "differences" or found.njev == calls.count("jac")
+        assert found.nfev < 300
+
+    def test_no_more_gradients_than_products_where_all_are_finite(self):
+        seen = []
+        start = np.array([-1.2, 1.0])
+
+        def gradient(x):
+            seen.append(x)
+            return rosen_der(x)
+
+        given = {"method": "newton-cg", "options": {"maxiter": 1}}
+        found = gs.minimize(rosen, start, jac=gradient, **given)
+        products = gs.minimize(rosen, start, jac=rosen_der, hessp=rosen_hess_prod, **given)
+        assert found.njev == len(seen) == products.njev + products.nhev
+
+    def test_none_beside_the_point(self):
+        fun = lambda x: (float(x @ x), 2 * x) if (x == 1).all() else (np.nan, np.nan * x)  # noqa: E731
+        found = gs.minimize(fun, np.ones(3), jac=True, method="newton-cg")
+        assert (found.status, found.nit) == (3, 0)
+        assert "gradients" in found.message
+        assert "Hessian" not in found.message
+        assert found.nfev <= 10
+
+
 class TestDirections:
     """As a two-loop recursion in extended precision gives them."""
 

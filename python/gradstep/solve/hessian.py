@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -31,6 +32,11 @@ class Hessian:
         self.objective, self.hess, self.hessp = objective, hess, hessp
         self.nhev = 0
 
+    @property
+    def given(self) -> bool:
+        """Whether there is one, or differences of gradients take its place."""
+        return self.hess is not None or self.hessp is not None
+
     def matrix(self, x: Array) -> Array:
         """Return the matrix at a vector, checked, on its device; or the linear operator that `hess` gave."""
         space = self.objective.space
@@ -55,7 +61,7 @@ class Hessian:
 
     def at(self, x: Array, jac: Array) -> Callable[[Array], Array]:
         """Return what multiplies a vector by the Hessian at `x`; without one, differences of gradients do."""
-        objective, space = self.objective, self.objective.space
+        objective = self.objective
         if self.hessp is not None:
             return lambda v: self._product(self._own(x), self._own(v))
         if self.hess is not None:
@@ -63,17 +69,7 @@ class Hessian:
             if hasattr(matrix, "matvec"):
                 return lambda v: objective.vector_of(matrix.matvec(v), "hess")
             return partial(_multiply, matrix)
-        scale = objective.gap * (1 + space.largest(x))
-        product = space.vector()
-
-        def differences(v: Array) -> Array:
-            step = scale / space.largest(v)
-            space.run([(objective.trial, [(1.0, x), (step, v)])])
-            _, g = objective.evaluate()
-            space.run([(product, [(1 / step, g), (-1 / step, jac)])])
-            return product
-
-        return differences
+        return Differences(objective, x, jac)
 
     def _own(self, vector: Array) -> Array:
         space = self.objective.space
@@ -83,6 +79,40 @@ class Hessian:
         self.nhev += 1
         found: Array = self.objective.vector_of(self.hessp(x, v, *self.objective.args), "hessp")
         return found
+
+
+class Differences:
+    """The Hessian by differences of gradients, from a point to beside it.
+
+    Parameters
+    ----------
+    objective : Objective
+        Whose gradients they are.
+    x, jac : array
+        The point, and the gradient there.
+    """
+
+    def __init__(self, objective: Objective, x: Array, jac: Array) -> None:
+        self.objective, self.x, self.jac, self.product = objective, x, jac, objective.space.vector()
+        self.scale = objective.gap * (1 + objective.space.largest(x))
+        # Down to where rounding and truncation share what the shorter step leaves; the last is the other way.
+        self.shares = [objective.gap ** (k / 6) for k in range(4)]
+        self.shares.append(-self.shares[-1])
+
+    def __call__(self, v: Array) -> Array:
+        """Return the product with a vector; where no gradient beside the point is finite, one that is not."""
+        objective, space = self.objective, self.objective.space
+        reach = self.scale / space.largest(v)
+        for k, share in enumerate(self.shares):
+            step = share * reach
+            space.run([(objective.trial, [(1.0, self.x), (step, v)])])
+            _, g = objective.evaluate()
+            combination = (self.product, [(1 / step, g), (-1 / step, self.jac)])
+            _, largest = space.run([combination], largest=g)
+            if math.isfinite(largest):
+                self.shares = self.shares[min(k, len(self.shares) - 2) :]  # the next vector's step begins here
+                break
+        return self.product
 
 
 def _multiply(matrix: Array, v: Array) -> Array:

@@ -45,7 +45,8 @@ def minimize(objective: Objective, search: Search, *, hessian: Hessian) -> Any:
         product = hessian.at(point.x, point.jac)
         promised, square = inner.solve(product, point.jac, point.largest, radius)
         if not math.isfinite(promised):
-            over = search.end(NOT_FINITE, f"a product of the Hessian is not finite, iteration {search.nit}")
+            what = "a product of the Hessian is" if hessian.given else "gradients beside x, for differences, are"
+            over = search.end(NOT_FINITE, f"{what} not finite, iteration {search.nit}")
         elif promised <= 0:
             over = search.stuck("the gradient shows no direction of descent")
         elif search.spent():
