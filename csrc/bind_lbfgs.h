@@ -213,6 +213,7 @@ inline void bind_lbfgs(py::module_& m) {
       .def("forget", [](LbfgsArrays& a) { a.method().forget(); })
       .def_property_readonly("f", [](LbfgsArrays& a) { return a.method().f(); })
       .def_property_readonly("largest", [](LbfgsArrays& a) { return a.method().largest(); })
+      .def_property_readonly("square", [](LbfgsArrays& a) { return a.method().square(); })
       .def_property_readonly("step_norm", [](LbfgsArrays& a) { return a.method().step_norm(); })
       .def_property(
           "history", [](LbfgsArrays& a) { return facts_of(a.method()); },

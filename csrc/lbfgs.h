@@ -95,6 +95,7 @@ class Lbfgs {
   // Of the point that was moved to last, or begun at.
   double f() const { return at_x_.f; }
   double largest() const { return at_x_.largest; }  // magnitude in the gradient
+  double square() const { return at_x_.gg; }        // of the gradient's norm
   double step_norm() const { return step_norm_; }
   History& history() { return history_; }
 

@@ -762,6 +762,16 @@ class TestHostileFunctions:
             assert found.status in (0, 1, 2, 3)
             assert found.fun <= size * 5
 
+    @pytest.mark.parametrize("bounds", [None, [(-9, 9)] * 2], ids=["free", "bounded"])
+    @pytest.mark.parametrize(("size", "text"), [(1e200, "overflows; scale fun down"), (1e-200, "vanishes; scale fun up")])
+    def test_squares_of_gradients_are_told_from_wrong_gradients(self, size, text, bounds):
+        found = gs.minimize(
+            lambda x: (size * float(x @ x), 2 * size * x), [1.0, 2.0], jac=True, bounds=bounds, options={"gtol": 0.0}
+        )
+        assert found.status == 2
+        assert f"the square of the gradient's norm {text}" in found.message
+        assert "wrong" not in found.message
+
     def test_the_function_may_keep_and_change_what_it_gets(self):
         kept = []
 

@@ -88,6 +88,9 @@ class Lbfgs:
     def pairs(self) -> int:
         ...
     @property
+    def square(self) -> float:
+        ...
+    @property
     def step_norm(self) -> float:
         ...
 class Rows:

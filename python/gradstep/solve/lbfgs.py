@@ -12,7 +12,7 @@ from gradstep.containers import Array, shown
 from gradstep.schedules import COUNT
 from gradstep.solve.box import Box
 from gradstep.solve.objective import Objective, plain
-from gradstep.solve.search import Search
+from gradstep.solve.search import STUCK, Search
 from gradstep.solve.vectors import Space
 from gradstep.states import on_host
 
@@ -141,7 +141,7 @@ def run(form: Any, search: Search, x: Callable[[], Array]) -> None:
         if task == MOVED:
             over = search.moved(native.f, native.largest, native.step_norm, settled)
         elif task == FAILED:
-            over = not native.pairs and search.stuck("the line search found no better point")
+            over = not native.pairs and _stuck(native, search, "the line search found no better point")
             native.forget()
         if task != TRIAL and not over:
             over = not _advance(native, search)
@@ -159,4 +159,12 @@ def _inverse(rows: Array, history: tuple[Any, ...]) -> Any:
 
 def _advance(native: Any, search: Search) -> bool:
     descends: bool = native.advance()
-    return descends or not search.stuck("the gradient shows no direction of descent")
+    return descends or not _stuck(native, search, "the gradient shows no direction of descent")
+
+
+def _stuck(native: Any, search: Search, what: str) -> bool:
+    """Note that no better point was found, and where squares of the gradient are the reason; return True."""
+    if native.square == 0 or native.square == np.inf:
+        way, remedy = ("vanishes", "up") if native.square == 0 else ("overflows", "down")
+        return search.end(STUCK, f"{what}: the square of the gradient's norm {way}; scale {search.what} {remedy}")
+    return search.stuck(what)
