@@ -514,6 +514,40 @@ class TestStopping:
         assert run(maxfun=5).nfev == 5
         assert "maxfun" in run(maxfun=5).message
 
+    @pytest.mark.parametrize(
+        ("start", "bounds"),
+        [([-1.2, 1.0, 0.5, 0.3], None), ([-1.2, 1.0] * 2, [(-2, 0.5)] * 4)],
+        ids=["free", "bounded"],
+    )
+    def test_an_ftol_of_zero_is_a_function_that_does_not_fall(self, start, bounds):
+        options = {"ftol": 0.0, "gtol": 0.0, "history": True}
+        found = gs.minimize(rosen, start, jac=rosen_der, bounds=bounds, options=options)
+        scipys = optimize.minimize(
+            rosen, start, jac=rosen_der, bounds=bounds, method="L-BFGS-B", options={"ftol": 0.0, "gtol": 0.0}
+        )
+        assert (found.status, scipys.status) == (0, 0)
+        assert "ftol = 0" in found.message
+        assert found.nfev <= 1.3 * scipys.nfev
+        falls = -np.diff(found.history["fun"])
+        assert falls[-1] == 0
+        assert (falls[:-1] > 0).all()
+
+    @pytest.mark.parametrize("method", list(METHODS))
+    def test_an_ftol_of_zero_in_every_method(self, method):
+        given = {"hess": lambda x: 4 * np.eye(1)} if method.startswith("newton") else {}
+
+        def run(**options):  # below 1, rounding hides how it falls
+            options |= {"gtol": 0.0, "maxiter": 40} | ({"lr": 1e-3} if method in RULES else {})
+            return gs.minimize(
+                lambda x: (1e30 + float(x[0] ** 2), 2 * x), [3.0], jac=True, method=method, options=options, **given
+            )
+
+        found = run(ftol=0.0)
+        assert (found.status, found.nit) == (0, 1)
+        assert "ftol = 0" in found.message
+        if method != "l-bfgs":  # by default there is no such limit
+            assert "ftol" not in run().message
+
     @pytest.mark.parametrize("method", list(METHODS))
     def test_the_default_limit_of_the_gradient(self, method):
         given = {"hess": lambda x: np.eye(1)} if method.startswith("newton") else {}
@@ -763,7 +797,9 @@ class TestHostileFunctions:
             assert found.fun <= size * 5
 
     @pytest.mark.parametrize("bounds", [None, [(-9, 9)] * 2], ids=["free", "bounded"])
-    @pytest.mark.parametrize(("size", "text"), [(1e200, "overflows; scale fun down"), (1e-200, "vanishes; scale fun up")])
+    @pytest.mark.parametrize(
+        ("size", "text"), [(1e200, "overflows; scale fun down"), (1e-200, "vanishes; scale fun up")]
+    )
     def test_squares_of_gradients_are_told_from_wrong_gradients(self, size, text, bounds):
         found = gs.minimize(
             lambda x: (size * float(x @ x), 2 * size * x), [1.0, 2.0], jac=True, bounds=bounds, options={"gtol": 0.0}

@@ -43,7 +43,7 @@ class LBFGS(Checkpointed):
         Most evaluations of a line search.
     gtol, ftol : float, default 1e-5 and 2.2e-9
         A step ends early where no component of the gradient is greater than `gtol`, or the relative change of the
-        loss in an iteration at most `ftol`.
+        loss in an iteration at most `ftol`; with 0, where it does not change at all.
 
     Raises
     ------

@@ -35,7 +35,7 @@ RULES = {
     "adam": Adam,
     "adamw": AdamW,
 }
-STOPPING = {"gtol": 1e-5, "ftol": 0.0, "xtol": 0.0, "maxiter": 15000, "maxfun": sys.maxsize}
+STOPPING = {"gtol": 1e-5, "ftol": None, "xtol": 0.0, "maxiter": 15000, "maxfun": sys.maxsize}
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def minimize(
         ``callback(xk)``, or ``callback(*, intermediate_result)``, after each iteration; StopIteration ends the search.
     options : dict, optional
         ``gtol`` (1e-5): greatest magnitude of a component of the gradient, with `bounds` of the projected gradient.
-        ``ftol`` (2.2e-9 for "l-bfgs", else 0): relative change of the function in an iteration.
+        ``ftol`` (2.2e-9 for "l-bfgs", else none): relative change of the function in an iteration; 0: no change at all.
         ``xtol`` (0): Euclidean norm of a step.
         ``maxiter`` (15000; 1000 for Newton's), ``maxfun`` (15000 for "l-bfgs", else no limit).
         ``maxcor`` (10): pairs that "l-bfgs" remembers; ``maxls`` (20): evaluations of a line search.
@@ -202,11 +202,11 @@ def _split(
     if eps is not None:
         eps = POSITIVE("options['eps']", eps)
     for key in limits.keys() & options.keys():
-        limits[key] = options.pop(key)
-    for key in ("gtol", "ftol", "xtol"):
-        limits[key] = check_float(f"options[{key!r}]", hyperparameters.NON_NEGATIVE, limits[key])
-    for key, kind in (("maxiter", WHOLE), ("maxfun", COUNT)):
-        limits[key] = kind(f"options[{key!r}]", limits[key])
+        label, value = f"options[{key!r}]", options.pop(key)
+        if key in ("gtol", "ftol", "xtol"):
+            limits[key] = check_float(label, hyperparameters.NON_NEGATIVE, value)
+        else:
+            limits[key] = (WHOLE if key == "maxiter" else COUNT)(label, value)
     own = {**method.options}
     unknown = [key for key in options if key not in own]
     if unknown:

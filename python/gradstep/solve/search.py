@@ -61,8 +61,11 @@ class Search:
         What is minimised, or whatever else counts its evaluations in `nfev`.
     callback : Callback
         Told of each iteration.
-    gtol, ftol : float
-        Limits of the greatest magnitude in the gradient, and of the relative change of the function; 0: none of that.
+    gtol : float
+        Limit of the greatest magnitude in the gradient.
+    ftol : float or None
+        Limit of the relative change of the function; with 0 the search ends where it does not change, with None there
+        is none.
     maxiter : int
         Limit of iterations.
     xtol : float
@@ -81,7 +84,7 @@ class Search:
         callback: Callback,
         *,
         gtol: float,
-        ftol: float,
+        ftol: float | None,
         maxiter: int,
         xtol: float = 0.0,
         maxfun: int = sys.maxsize,
@@ -123,7 +126,7 @@ class Search:
             return self.end(STOPPED, "callback raised StopIteration")
         if largest <= self.gtol:
             return self.end(CONVERGED, self._small_gradient())
-        if self.ftol and abs(before - f) <= self.ftol * max(abs(before), abs(f), 1.0):
+        if self.ftol is not None and abs(before - f) <= self.ftol * max(abs(before), abs(f), 1.0):
             return self.end(CONVERGED, f"the relative change of {self.what} is at most ftol = {self.ftol:.3g}")
         if self.xtol and step <= self.xtol:
             return self.end(CONVERGED, f"the step is at most xtol = {self.xtol:.3g}")
