@@ -87,7 +87,7 @@ class TestOptions:
         assert "iteration 1" in out
         assert "lm: " in out
 
-    @pytest.mark.parametrize("unit", [1e-30, 1e-9, 1e-4, 1e9])
+    @pytest.mark.parametrize("unit", [1e-290, 1e-170, 1e-30, 1e-9, 1e-4, 1e9, 1e150])
     def test_residuals_in_any_unit(self, unit):
         t = np.linspace(0, 2, 20)
         y = 3 * np.exp(-1.5 * t) + 0.01 * np.sin(20 * t)
@@ -99,6 +99,16 @@ class TestOptions:
         assert found.success
         assert abs(found.nfev - want.nfev) <= 2
         np.testing.assert_allclose(found.x, want.x, rtol=1e-4)
+
+    def test_squares_that_vanish_are_no_convergence(self):
+        found = gs.least_squares(lambda x: 1e-170 * (x - 1), [0.0])
+        assert found.success
+        np.testing.assert_allclose(found.x, 1)
+        assert found.fun == 1e-170 * (found.x - 1)
+        apart = gs.least_squares(lambda x: np.array([x[0] - 1, 1e-170 * (x[1] - 1)]), [3.0, 3.0], xtol=1e-12)
+        np.testing.assert_allclose(apart.x, 1)
+        below = gs.least_squares(lambda x: x**2 * 1e-200, [1.0], lambda x: np.diag(2 * x * 1e-200), max_nfev=8)
+        assert below.x[0] < 0.02
 
     def test_variables_of_very_different_size(self):
         t = np.linspace(0, 3000, 80)

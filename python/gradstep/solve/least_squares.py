@@ -180,6 +180,13 @@ class Residuals:
         self.args, self.kwargs = args if isinstance(args, tuple) else (args,), kwargs
         self.step = None if diff_step is None else _sizes("diff_step", "positive numbers", diff_step, self.space)
         self.nfev = self.njev = self.size = 0
+        self.unit = 1.0  # of what is returned, residuals and derivatives
+
+    def measure(self, f: Array, jac: Array) -> tuple[Array, Array]:
+        """Take such a unit, from what was found at the start, that squares can be summed; return both in it."""
+        least = np.abs(jac).max(initial=0.0) * 2.0**-400  # so that derivatives are not too great for it
+        self.unit = float(_powers(max(np.abs(f).max(initial=0.0), least)))
+        return f / self.unit, jac / self.unit
 
     def at(self, x: Array) -> Array:
         """Return the residuals."""
@@ -195,7 +202,7 @@ class Residuals:
             fits = dict.fromkeys([(f.size, space.n), (f.size, *space.shape)])
             if found.shape not in fits:
                 raise ValueError(f"jac: expected shape {' or '.join(map(str, fits))}, got {shown(found)}")
-            return found.reshape(f.size, space.n)
+            return found.reshape(f.size, space.n) / self.unit
         at = x.astype(space.dtype)
         there = moved(at, None if self.step is None else self.step * np.abs(at))
         return derivatives(self._evaluate, f, at, there).T
@@ -211,7 +218,18 @@ class Residuals:
         if self.size and f.size != self.size:
             raise ValueError(f"fun: expected {self.size} residuals, as before, got {f.size}")
         self.size = f.size
-        return f
+        return f / self.unit
+
+
+def _powers(sizes: Any) -> Array:
+    """Return powers of two, by which to divide loses nothing, no greater than these sizes; of zero, a half."""
+    return np.ldexp(0.5, np.frexp(sizes)[1])
+
+
+def _norms(columns: Array) -> Array:
+    """Return norms of columns; no square on the way vanishes or overflows."""
+    units = _powers(np.abs(columns).max(axis=0, initial=0.0))
+    return units * np.linalg.norm(columns / units, axis=0)
 
 
 def _numbers(x: Any, what: str) -> Array:
@@ -253,13 +271,15 @@ def _search(
     jac = residuals.jacobian(x, f)
     if not (np.isfinite(f).all() and np.isfinite(jac).all()):
         raise ValueError("fun, jac: expected finite residuals and derivatives at x0")
-    norms = np.zeros(x.size)
     with np.errstate(over="ignore"):
-        cost, nit, status, radius = 0.5 * float(f @ f), 0, None, 0.0
+        cost = 0.5 * float(f @ f)
     if not math.isfinite(cost):
         raise ValueError(f"fun: expected residuals at x0 whose squares can be summed, got up to {np.abs(f).max():.3g}")
+    f, jac = residuals.measure(f, jac)
+    unit, norms = residuals.unit, np.zeros(x.size)
+    cost, nit, status, radius = 0.5 * float(f @ f), 0, None, 0.0
     while True:
-        columns = np.linalg.norm(jac, axis=0)
+        columns = _norms(jac)
         if _cosine(jac, columns, f) <= limits["gtol"]:
             status = 1
         if status is not None or residuals.nfev >= max_nfev:
@@ -285,15 +305,17 @@ def _search(
         jac = there
         nit += 1
         if verbose > 1:
-            print(f"iteration {nit}: cost {cost:.6g}, {residuals.nfev} evaluations")
-        if callback.stops(partial(residuals.own, x), fun=f.copy(), cost=cost, nit=nit, nfev=residuals.nfev):
+            print(f"iteration {nit}: cost {cost * unit * unit:.6g}, {residuals.nfev} evaluations")
+        facts = {"fun": f * unit, "cost": cost * unit * unit, "nit": nit, "nfev": residuals.nfev}
+        if callback.stops(partial(residuals.own, x), **facts):
             status = -2
             break
-    return _result(residuals, x, f, cost, jac, status or 0, nit, verbose)
+    return _result(residuals, x, f * unit, cost * unit * unit, jac * unit, status or 0, nit, verbose)
 
 
 def _cosine(jac: Array, columns: Array, f: Array) -> float:
     """Return the greatest between residuals and a column of the Jacobian, given the columns' norms."""
+    f = f / _powers(np.abs(f).max(initial=0.0))
     size = np.linalg.norm(f)
     if size == 0 or not columns.any():
         return 0.0
