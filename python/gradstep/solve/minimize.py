@@ -91,7 +91,9 @@ def minimize(
     SciPy's signature and result, on NumPy and CuPy arrays. ``"l-bfgs"`` is the limited-memory BFGS method [1]_ with
     the line search of Moré and Thuente [2]_, and with `bounds` L-BFGS-B [3]_; ``"newton"`` solves
     :math:`(H + \tau I) d = -g` by Cholesky's factorisation and backtracks; ``"newton-cg"`` is its Hessian-free form
-    in a trust region [4]_; the others are the update rules of this package.
+    in a trust region [4]_; the others are the update rules of this package. Where the function or its gradient is NaN
+    or infinite, these three take a shorter step; a rule, whose step is given, ends at the last point where both were
+    finite, with status 3.
 
     Parameters
     ----------
