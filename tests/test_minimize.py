@@ -1,5 +1,6 @@
 """gs.minimize against SciPy, on the problems of Moré, Garbow and Hillstrom and beyond."""
 
+import contextlib
 import math
 import sys
 import time
@@ -7,6 +8,7 @@ import time
 import numpy as np
 import pytest
 from scipy import optimize
+from scipy.linalg import solve_triangular
 from scipy.optimize import Bounds, OptimizeResult, rosen, rosen_der, rosen_hess, rosen_hess_prod
 from scipy.sparse.linalg import LinearOperator
 from threadpoolctl import threadpool_limits
@@ -421,6 +423,14 @@ class TestMethods:
             opt.step(rosen_der(x))
         same(found.x, x)
 
+    @pytest.mark.parametrize("method", list(RULES))
+    def test_a_wall_ends_at_the_last_good_point(self, method):
+        fun = lambda x: (float(x[0]), np.ones(1)) if x[0] > 0 else (np.nan, np.ones(1))  # noqa: E731
+        found = gs.minimize(fun, [1.0], jac=True, method=method, options={"lr": 0.3})
+        assert found.status == 3
+        assert found.fun == found.x[0] > 0
+        assert found.nfev == found.nit + 2
+
     def test_divergence_ends_at_the_last_good_point(self):
         with np.errstate(over="ignore"):
             found = gs.minimize(
@@ -495,6 +505,43 @@ class TestMethods:
         )
         assert found.success
         assert found.nit == len(calls) == 1
+
+
+class CuPy:
+    """What newton needs of CuPy and cupyx, with NumPy: a factorisation that fails leaves numbers, unless told to raise."""
+
+    eye, isfinite = staticmethod(np.eye), staticmethod(np.isfinite)
+
+    def __init__(self):
+        self.linalg = self.scipy = self
+        self.solve_triangular = solve_triangular
+        self.raises = False
+
+    @contextlib.contextmanager
+    def errstate(self, *, linalg):
+        self.raises = linalg == "raise"
+        yield
+        self.raises = False
+
+    def cholesky(self, matrix):
+        try:
+            return np.linalg.cholesky(matrix)
+        except np.linalg.LinAlgError:
+            if self.raises:
+                raise
+            return np.eye(len(matrix))
+
+
+def test_on_a_device_a_factorisation_that_fails_is_told(monkeypatch):
+    stand_in = CuPy()
+    for name in ("cupy", "cupyx", "cupyx.scipy", "cupyx.scipy.linalg"):
+        monkeypatch.setitem(sys.modules, name, stand_in)
+    device, gradient = gs.solve.newton.Device(), np.array([3.0, 4.0])
+    indefinite = np.array([[1.0, 2.0], [2.0, 1.0]])
+    assert device.solve(indefinite, 0.0, gradient) is None
+    found = device.solve(indefinite, 3.0, gradient)
+    np.testing.assert_allclose((indefinite + 3 * np.eye(2)) @ found, gradient)
+    assert not stand_in.raises
 
 
 class TestStopping:

@@ -51,6 +51,14 @@ def test_an_indefinite_hessian_is_shifted():
     assert abs(found.fun + 0.25) < 1e-8
 
 
+def test_a_factorisation_that_fails_is_told():
+    indefinite, gradient = cupy.asarray([[1.0, 2.0], [2.0, 1.0]]), cupy.asarray([3.0, 4.0])
+    device = gs.solve.newton.Device()
+    assert device.solve(indefinite, 0.0, gradient) is None
+    found = device.solve(indefinite, 3.0, gradient).get()
+    np.testing.assert_allclose((indefinite.get() + 3 * np.eye(2)) @ found, [3, 4])
+
+
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 def test_a_quadratic_has_the_bits_of_the_cpu(dtype):
     rng = np.random.default_rng(0)

@@ -154,11 +154,13 @@ class Device:
     def solve(self, matrix: Array, shift: float, jac: Array) -> Array | None:
         """Solve with the shifted matrix; None if it is not positive definite."""
         import cupy
+        import cupyx
         from cupyx.scipy.linalg import solve_triangular
 
         shifted = matrix.astype(np.float64) + shift * cupy.eye(len(matrix))
         try:
-            factor = cupy.linalg.cholesky(shifted)  # of a matrix that has none, not finite or, if asked for, an error
+            with cupyx.errstate(linalg="raise"):  # or a matrix that has none may leave anything
+                factor = cupy.linalg.cholesky(shifted)
         except np.linalg.LinAlgError:
             return None
         found = solve_triangular(factor, jac.astype(np.float64), lower=True)
