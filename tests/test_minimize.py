@@ -2,6 +2,9 @@
 
 import contextlib
 import math
+import mmap
+import os
+import subprocess
 import sys
 import time
 
@@ -348,6 +351,60 @@ def two_loops(pairs, g):
     for (s, y), alpha in zip(pairs, reversed(alphas), strict=True):
         r = r + s * (alpha - (y @ r) / (s @ y))
     return -r
+
+
+class TestMemory:
+    """The history lies in one ring buffer, and an iteration allocates nothing as large as a vector."""
+
+    def test_the_history_goes_round_one_buffer(self):
+        rng, m, slots = np.random.default_rng(0), 4, []
+        scale = np.exp(rng.uniform(0, 5, 40))
+        space, x = gs.solve.vectors.Space.of(rng.normal(size=40))
+        trial, g, rows = space.twin(x), space.vector(), space.rows(2 * (m + 1))
+        native = gs._cpu.Lbfgs(x, trial, g, rows, m, 20)
+        native.begin(0.5 * float(trial @ (scale * trial)), scale * trial)
+        while len(slots) < 30:
+            assert native.advance()
+            while native.tell(0.5 * float(trial @ (scale * trial)), scale * trial) == 0:
+                pass
+            slots.append(native.history[0][-1])
+        assert slots == [k % (m + 1) for k in range(30)]
+        with pytest.raises(ValueError, match="rows: expected 10 rows"):
+            gs._cpu.Lbfgs(x, trial, g, rows[:-1], m, 20)
+
+    @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="by page faults, as glibc's allocator has them")
+    def test_no_vector_is_allocated_in_an_iteration(self):
+        script = """
+import resource, sys
+import numpy as np
+import gradstep as gs
+
+n = 200_000  # 390 pages
+scale = np.exp(np.random.default_rng(0).uniform(0, 8, n))
+gradient, product, faults = np.empty(n), np.empty(n), []
+
+def fun(x):
+    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+    np.multiply(scale, x, out=gradient)
+    np.multiply(gradient, x, out=product)
+    return 0.5 * float(product.sum()), gradient.copy() if sys.argv[1] == "copies" else gradient
+
+gs.minimize(fun, np.ones(n), jac=True, options={"gtol": 0.0, "ftol": 0.0, "maxiter": 140})
+assert len(faults) > 120
+print(faults[120] - faults[20])
+"""
+
+        def faults(gradients):
+            ways = {
+                **os.environ,
+                "MALLOC_MMAP_THRESHOLD_": "65536",
+            }  # what is larger comes from the system, page by page
+            command = [sys.executable, "-c", script, gradients]
+            return int(subprocess.run(command, env=ways, check=True, capture_output=True, text=True).stdout)
+
+        pages = 200_000 * 8 // mmap.PAGESIZE
+        assert faults("copies") > 50 * pages  # so it would be seen
+        assert faults("in place") < pages
 
 
 class TestSameBits:
