@@ -2,8 +2,8 @@ r"""A recommender by matrix factorisation, with an embedding for each user and i
 
 User u gives item i the rating :math:`r_{ui} = \mu + b_u + c_i + p_u \cdot q_i + \varepsilon`, with embeddings p and q
 in few dimensions and noise of standard deviation :math:`\sigma`. From ratings of a small part of all pairs, mini-batch
-by mini-batch, it learns what each would give to the others. A batch touches few rows of p and q: their gradients are
-added up where they belong, and the other rows get zeros. Decoupled decay keeps embeddings small.
+by mini-batch, it learns what each would give to the others. Gradients of the rows of p and q that a batch touches are
+added up where they belong; the other rows get zeros. Decoupled decay keeps embeddings small.
 
 No package ships ratings, so these are simulated by the same formula: it shows how well the method finds what is there,
 close to :math:`\sigma`, which no prediction can beat, not how people rate.

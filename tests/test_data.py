@@ -596,6 +596,24 @@ def test_moments_of_numbers_far_from_zero(offset, begin, rng):
         assert abs(Fraction(standardizer.mean_[0]) - mean) <= Fraction(np.spacing(abs(offset) + 1))
 
 
+def test_columns_that_differ_by_rounding_alone_are_constant():
+    preprocessing = pytest.importorskip("sklearn.preprocessing")
+    X = np.tile([1e8, 1.0, 3.0], (1000, 1))
+    X[::2] += [1e-5, 1e-17, 1.0]
+    assert Standardizer().fit(X).scale_.tolist() == pytest.approx(preprocessing.StandardScaler().fit(X).scale_.tolist())
+
+
+def test_scales_beyond_float32_are_refused():
+    X = np.array([[1e-40], [2e-40], [3e-40]], "f4")
+    found = Standardizer().fit(X)
+    for use in (found.transform, lambda X: minibatches(X, standardize=found)):
+        with pytest.raises(ValueError, match=r"can scale by .*; convert them to float64"):
+            use(X)
+    assert np.allclose(found.transform(X.astype("f8"))[:, 0], [-1.2247, 0, 1.2247], atol=1e-3)
+    with pytest.raises(ValueError, match="convert them to float64"):
+        Standardizer.of(0, 1e39).inverse_transform(np.array([[0.1]], "f4"))
+
+
 @pytest.mark.parametrize("with_mean", [True, False])
 @pytest.mark.parametrize("with_std", [True, False])
 @pytest.mark.parametrize("dtype", ["float64", "float32", "int64"])

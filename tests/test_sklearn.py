@@ -470,3 +470,52 @@ def test_plateaus_are_told_the_loss(nested):
     model.set_params(lr=gs.schedules.ReduceOnPlateau(0.5, mode="max"))
     with pytest.raises(ValueError, match='mode="min"'):
         model.fit(X / 16, y)
+
+
+@pytest.mark.parametrize("alpha", [1.0, 50.0])
+def test_several_targets_with_l_bfgs_are_ridge_regression(alpha, rng):
+    X = rng.normal(size=(200, 6))
+    Y = X @ rng.normal(size=(6, 8)) + rng.normal(size=(200, 8))
+    found = MLPRegressor((), optimizer="l-bfgs", alpha=alpha, max_iter=1000, tol=1e-8).fit(X, Y)
+    expected = linear_model.Ridge(alpha=alpha).fit(X, Y)
+    np.testing.assert_allclose(found.coefs_[0].T, expected.coef_, atol=1e-6)
+    error = found.predict(X) - Y
+    objective = (0.5 * (error**2).sum() + 0.5 * alpha * (found.coefs_[0] ** 2).sum()) / 200
+    assert found.loss_ == pytest.approx(objective, rel=1e-9)
+
+
+@pytest.mark.parametrize("optimizer", ["l-bfgs", "sgd"])
+def test_an_intercept_that_is_switched_off_goes(optimizer, rng):
+    X = rng.normal(size=(200, 6))
+    y = (X[:, 0] > 0.5).astype(int)
+    found = LogisticRegression(solver=optimizer, warm_start=True, max_iter=2000)
+    found.fit(X, y).set_params(fit_intercept=False).fit(X, y)
+    assert found.intercept_.tolist() == [0.0]
+    if optimizer == "sgd":
+        found.set_params(fit_intercept=True).partial_fit(X, y)
+        found.set_params(fit_intercept=False).partial_fit(X, y)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_plateau_inside_the_optimizer_stays_as_it_was(rng):
+    X, y = rng.normal(size=(100, 5)), rng.integers(0, 2, 100)
+    plateau = gs.schedules.ReduceOnPlateau(0.5, patience=0, threshold=0.5)
+    found = MLPClassifier(4, optimizer=partial(gs.SGD, lr=plateau), max_iter=30, random_state=0)
+    losses = [found.fit(X, y).loss_ for _ in range(2)]
+    assert losses[0] == losses[1]
+    assert plateau(0) == 0.5
+    for _ in range(30):  # which remembers between calls what it was told
+        found.partial_fit(X, y)
+    assert found._memory[1].keywords["lr"](0) < 0.5
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_weights_that_leave_nothing_to_train_on(rng):
+    X, y = rng.normal(size=(50, 3)), rng.integers(0, 2, 50)
+    words = []
+    for weight in np.eye(50):
+        try:
+            MLPClassifier(4, early_stopping=True, random_state=2, max_iter=2).fit(X, y, weight)
+        except ValueError as error:
+            words.append(str(error))
+    assert "sample_weight: expected weights above 0 beside those of the samples that are held out" in words

@@ -86,6 +86,13 @@ class Rows:
             raise ValueError(f"{self.label}: expected rows of shape {shift.shape}, got {self.shape}") from None
         is_float = self.array.dtype.kind in "fV" and float_dtype(self.array.dtype) == np.float32
         arithmetic = dtype if is_float else np.dtype(np.float64)  # as in csrc/rows.h
+        with np.errstate(over="ignore"):
+            too_far = np.isfinite(factor) & ~np.isfinite(factor.astype(arithmetic))
+        if too_far.any():
+            raise ValueError(
+                f"{self.label}: expected columns that {arithmetic} can scale by {factor[too_far].flat[0]:.3g}; "
+                "convert them to float64"
+            )
         high = shift.astype(arithmetic)
         low, factor = (shift - high).astype(arithmetic), factor.astype(arithmetic)
         kept = [self._beside(np.ascontiguousarray(c)) for c in (high, low, factor)]

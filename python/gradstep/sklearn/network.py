@@ -37,7 +37,7 @@ ACTIVATIONS: dict[str, tuple[Callable[[Floats], object], Callable[[Floats], obje
 
 def _squared(z: Floats, y: Floats) -> Floats:
     error = z - y
-    losses: Floats = np.einsum("ij,ij->i", error, error) * (0.5 / z.shape[1])
+    losses: Floats = np.einsum("ij,ij->i", error, error) * 0.5
     return losses
 
 
@@ -130,6 +130,8 @@ class Network:
         self._coef_grads, self._intercept_grads = grad_views[:depth], grad_views[depth:]
         self._space = Space(_cpu, 0, weights.dtype, weights.shape)
         self._activation, self._losses = activation, OUTPUTS[output]
+        # Share of the samples' losses in the loss that is returned, not in its gradient: a mean, as scikit-learn's.
+        self.told = 1 / widths[-1] if output == "identity" else 1.0
         self._buffers: dict[int, tuple[list[Floats], list[Floats], Floats]] = {}
 
     def loss_and_grads(self, x: Any, y: Floats, weight: Floats | None, total: float, decay: float) -> float:
@@ -161,10 +163,10 @@ class Network:
         delta -= y  # the predictions until here
         if weight is None:
             delta /= total
-            loss = float(losses.sum()) / total
+            loss = self.told * float(losses.sum()) / total
         else:
             delta *= (weight / total)[:, None]
-            loss = float(weight @ losses) / total
+            loss = self.told * float(weight @ losses) / total
         self._backward(x, layers, deltas, ones)
         if decay:
             w, g = self._decayed, self._decayed_grads

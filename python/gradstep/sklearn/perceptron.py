@@ -185,7 +185,7 @@ class MLPRegressor(RegressorMixin, Perceptron):
     .. math:: \frac{1}{2 \sum_i w_i}
         \left( \sum_i w_i \lVert f(x_i) - y_i \rVert^2 + \alpha \lVert W \rVert^2 \right)
 
-    The losses that are told are means over outputs, as scikit-learn's.
+    The losses that are told are means over outputs, as scikit-learn's; those of "l-bfgs" the sums that it minimises.
 
     Parameters
     ----------

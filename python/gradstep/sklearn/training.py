@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
+from functools import partial
 from numbers import Integral
 from typing import Any, ClassVar, NamedTuple, TypeAlias, TypeVar
 
@@ -245,7 +246,8 @@ class Trained(BaseEstimator):
         if first:
             self._start(network, rng)
             return network
-        for mine, known in zip((network.coefs, network.intercepts), self._weights(), strict=True):
+        kept = (network.coefs, network.intercepts) if getattr(self, "fit_intercept", True) else (network.coefs,)
+        for mine, known in zip(kept, self._weights(), strict=False):
             if [a.shape for a in mine] != [a.shape for a in known]:
                 coefs, intercepts = self._weights()
                 before = [*map(len, coefs), len(intercepts[-1])]
@@ -258,6 +260,7 @@ class Trained(BaseEstimator):
     def _minimize(self, network: Network, data: Data) -> int:
         total = data.total()
         decay = self._decay(total, total)
+        network.told = 1.0
 
         def loss_and_gradient(vector: Floats) -> tuple[float, Floats]:
             network.vector[...] = vector
@@ -282,7 +285,9 @@ class Trained(BaseEstimator):
 
     def _train(self, network: Network, data: Data, rng: np.random.RandomState, incremental: bool) -> int:
         data, held = self._split(data, rng, incremental)
-        optimizer, lr = self._make_optimizer(network, incremental)
+        if not data.total() > 0:
+            raise ValueError("sample_weight: expected weights above 0 beside those of the samples that are held out")
+        optimizer, made = self._make_optimizer(network, incremental)
         plateaus = plateaus_of(optimizer)
         patience = _Patience(self.tol, self.n_iter_no_change)
         order, best, epoch = np.arange(len(data.y)), None, 0
@@ -304,7 +309,7 @@ class Trained(BaseEstimator):
         if best is not None:
             network.vector[...] = best
         self.best_validation_score_ = None if held is None else patience.best
-        self._memory = (self.lr, lr, optimizer.state_dict())
+        self._memory = (*made, optimizer.state_dict())
         return epoch
 
     def _epoch(
@@ -333,22 +338,24 @@ class Trained(BaseEstimator):
         if self.verbose:
             print(f"epoch {epoch}: loss {loss:.8f}" + ("" if score is None else f", score {score:.6f}"))
 
-    def _make_optimizer(self, network: Network, incremental: bool) -> tuple[Optimizer, Any]:
-        """Return the optimizer, which goes on from where `partial_fit` left it, and its own copy of `lr`."""
+    def _make_optimizer(self, network: Network, incremental: bool) -> tuple[Optimizer, tuple[Any, ...]]:
+        """Return the optimizer, which goes on from where `partial_fit` left it, and what it was made of."""
         given = getattr(self, self._optimizer_name)
-        make: Callable[..., Any] = NAMED[given] if isinstance(given, str) else given
-        before, lr, state = self._memory if incremental and self._memory else (None, None, None)
+        was_given, make, before, lr, state = self._memory if incremental and self._memory else (None,) * 5
+        # Both may have schedules, which remember what they were told.
+        if was_given is not given:
+            make = NAMED[given] if isinstance(given, str) else deepcopy(given) if isinstance(given, partial) else given
         if before is None or before != self.lr:
-            lr = deepcopy(self.lr)  # which may remember what it was told
+            lr = deepcopy(self.lr)
         found = make(network.params) if lr is None else make(network.params, lr=lr)
         if not isinstance(found, Optimizer):
             name = self._optimizer_name
             raise TypeError(f"{name}: expected a callable that returns an Optimizer, it returned {found!r}")
         if state is not None:
             fresh = found.state_dict()
-            if fresh["rule"] == state["rule"]:
+            if (fresh["rule"], fresh["params"]) == (state["rule"], state["params"]):
                 found.load_state_dict({**state, "groups": fresh["groups"]})  # hyperparameters as they are now
-        return found, lr
+        return found, (given, make, self.lr, lr)
 
     def _raw(self, X: Any) -> Floats:
         check_is_fitted(self, "n_iter_")
