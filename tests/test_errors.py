@@ -208,6 +208,7 @@ BAD_HYPERS = [
     (gs.SGD, {"lr": 1j}, TypeError, "lr: "),
     (gs.SGD, {"lr": np.ones(2)}, TypeError, "lr: "),
     (gs.SGD, {"momentum": -1.0}, ValueError, "momentum: "),
+    (gs.SGD, {"lr": gs.schedules.exponential}, TypeError, "lr: expected a finite number of at least 0, got <class"),
     (gs.SGD, {"nesterov": True}, ValueError, "nesterov: expected momentum above 0"),
     (gs.SGD, {"nesterov": True, "momentum": 0.9, "dampening": 0.1}, ValueError, "nesterov: "),
     (gs.SGD, {"nesterov": 1}, TypeError, "nesterov: expected True or False, got 1"),

@@ -93,7 +93,8 @@ def check(name: str, value: Any, label: str = "") -> Any:
 
 def check_one(label: str, within: Range, value: Any) -> Float:
     """Return `value` if it is a schedule, else as `check_float` does."""
-    return value if callable(value) else check_float(label, within, value)
+    is_schedule = callable(value) and not isinstance(value, type)  # one that was not made yet is none
+    return value if is_schedule else check_float(label, within, value)
 
 
 def is_scheduled(value: Any) -> bool:
