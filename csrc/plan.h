@@ -123,7 +123,7 @@ class Plan {
     tiles_ = chunks_ = 0;
     for (std::size_t i = 0; i < slots_.size(); ++i) {
       if (const py::handle g = PyTuple_GET_ITEM(grads.ptr(), i); !g.is_none())
-        add(slots_[i], g, i, held, wishes.zero_grads);
+        add(slots_[i], g, i, grads, held, wishes.zero_grads);
       else if (slots_[i].average && slots_[i].n)
         add_still(slots_[i], i);
     }
@@ -235,22 +235,33 @@ class Plan {
     memory_.seal();
   }
 
-  // Whether a gradient whose bounds meet memory of ours has an element in common with it.
-  bool shares(Slot& slot, const View& g, py::handle grad, Ranges::Range range) const {
+  // Whether a gradient whose bounds meet memory of ours has an element in common with it. Where its place is
+  // new, all gradients of the step are asked about at once.
+  bool shares(const Slot& slot, const View& g, const py::tuple& grads) {
     if (!slot.n) return false;
     Spot spot;
     append_spot(spot, g);
-    if (spot == slot.near) return slot.shared;
-    py::list near;
-    visit_memory([&](const py::object& array, Ranges::Range own) {
-      if (own.first < range.second && range.first < own.second) near.append(array);
-    });
-    slot.shared = py::module_::import("gradstep.overlap").attr("shares")(grad, near).cast<bool>();
-    slot.near = std::move(spot);
+    if (spot != slot.near) judge(grads);
     return slot.shared;
   }
 
-  void add(Slot& slot, py::handle grad, std::size_t i, std::vector<py::object>& held, bool zero) {
+  void judge(const py::tuple& grads) {
+    py::list arrays, ours;
+    for (std::size_t i = 0; i < slots_.size(); ++i) {
+      const py::object array = grads[i].is_none() ? py::none() : as_array(grads[i]);
+      arrays.append(array);
+      slots_[i].near.clear();
+      if (array.is_none()) continue;
+      Room room;
+      append_spot(slots_[i].near, read(array, label(1, i), room));
+    }
+    visit_memory([&](const py::object& array, Ranges::Range) { ours.append(array); });
+    const auto found = py::module_::import("gradstep.overlap").attr("shared")(arrays, ours);
+    for (std::size_t i = 0; i < slots_.size(); ++i) slots_[i].shared = found[py::int_(i)].cast<bool>();
+  }
+
+  void add(Slot& slot, py::handle grad, std::size_t i, const py::tuple& grads, std::vector<py::object>& held,
+           bool zero) {
     const Label label = this->label(1, i);
     if (!writeable(PyTuple_GET_ITEM(params_.ptr(), i))) refuse_read_only(this->label(0, i));
     if (py::object array = as_array(grad); !array.is(grad)) {
@@ -277,7 +288,7 @@ class Plan {
       // where this gradient lay before
     } else if (!memory_.meets(range)) {
       slot.apart = range;
-    } else if (!shares(slot, g, grad, range)) {
+    } else if (!shares(slot, g, grads)) {
       // between elements of ours
     } else if (zero) {
       throw py::value_error(label.text() +

@@ -11,7 +11,7 @@ import pytest
 
 import gradstep as gs
 import reference
-from gradstep import _cpu
+from gradstep import _cpu, overlap
 from table import FORMATS, IDS, ISAS, LAYERS, ROWS, THREADS, dtype_of
 from test_rules import same
 from test_whole_step import randoms
@@ -299,9 +299,43 @@ def test_gradients_between_the_elements_of_parameters():
         np.testing.assert_array_equal(buf[:, 3:], before[:, 3:])
 
 
-def test_gradients_with_gaps_are_compared_once(monkeypatch):
-    from gradstep import overlap
+def test_gradients_between_elements_are_judged_together(monkeypatch):
+    asked = []
+    monkeypatch.setattr(overlap, "shared", lambda *a, of=overlap.shared: asked.append(0) or of(*a))
+    buf = np.ones((5, 40), np.float32)
+    params, grads = list(buf.T[::2]), list(buf.T[1::2])
+    opt = gs.SGD(params, lr=0.5, momentum=0.9)
+    for given, times in [(grads, 1), (grads, 1), (grads[::-1], 2), ([None, params[0], *grads[2:]], 3)]:
+        opt.step(given)
+        assert len(asked) == times
+    assert params[0] == pytest.approx(np.full(5, -1.805))
+    assert params[1] == pytest.approx(np.full(5, -1.805 - 0.5 * (0.9 * 2.71 - 1.805)))  # of a copy of its neighbour
 
+
+def test_what_is_shared_is_found_exactly(rng):
+    for _ in range(300):
+        buf = np.zeros(200, np.int16)
+        views = []
+        for _ in range(6):
+            shape, start = rng.integers(1, 4, 2), rng.integers(80, 120)
+            strides = 2 * rng.choice([-20, -7, -2, -1, 1, 2, 3, 7, 20], 2)
+            views.append(np.lib.stride_tricks.as_strided(buf[start:], shape, strides))
+        arrays, others = [*views[:3], None], []
+        for view in views[3:]:  # those share nothing among themselves
+            meets = any(np.intersect1d(_places(view, buf), _places(o, buf)).size for o in others)
+            if not meets and np.unique(_places(view, buf)).size == view.size:
+                others.append(view)
+        expected = [any(np.intersect1d(_places(a, buf), _places(o, buf)).size for o in others) for a in arrays[:3]]
+        assert overlap.shared(arrays, others) == [*expected, False]
+
+
+def _places(view, buf):
+    begin = (view.ctypes.data - buf.ctypes.data) // 2
+    i, j = np.indices(view.shape)
+    return (begin + (i * view.strides[0] + j * view.strides[1]) // 2).ravel()
+
+
+def test_gradients_with_gaps_are_compared_once(monkeypatch):
     asked = []
     monkeypatch.setattr(overlap, "refuse_overlap", lambda *a, of=overlap.refuse_overlap: asked.append(0) or of(*a))
     params, buf = [np.ones((3, 4)), np.ones((3, 4))], np.ones((3, 16))

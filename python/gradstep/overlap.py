@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -87,54 +89,91 @@ def refuse_overlap(arrays: Sequence[Array], labels: Sequence[str], argument: str
         Naming the arrays.
     """
     own = zip(map(_own, arrays), labels, strict=True)
-    extents = [extent(a, argument + label) for a, label in own if a.size]
-    extents.sort(key=lambda e: e.low)
+    for cluster in _clusters([extent(a, argument + label) for a, label in own if a.size]):
+        _refuse_in(cluster)
+
+
+def shared(arrays: Sequence[Array | None], others: Sequence[Array]) -> list[bool]:
+    """Tell of each array, or None, whether it has an element in common with others, which share nothing."""
+    found = [False] * len(arrays)
+    extents = {i: extent(own, "") for i, a in enumerate(arrays) if a is not None and (own := _own(a)).size}
+    places = {id(e): i for i, e in extents.items()}
+    for cluster in _clusters([*extents.values(), *(extent(own, "") for a in others if (own := _own(a)).size)]):
+        mine = [e for e in cluster if id(e) in places]
+        theirs = [e for e in cluster if id(e) not in places]
+        if mine and theirs:
+            meets = _bounds_meet(theirs) if all(e.dense for e in cluster) else _elements_meet(cluster, theirs)
+            for e in mine:
+                found[places[id(e)]] = meets(e)
+    return found
+
+
+def _bounds_meet(others: Sequence[Extent]) -> Callable[[Extent], bool]:
+    lows = [e.low for e in others]
+
+    def meets(e: Extent) -> bool:
+        before = bisect_left(lows, e.high)  # they lie one after the other: the last of these reaches farthest
+        return before > 0 and others[before - 1].high > e.low
+
+    return meets
+
+
+def _elements_meet(cluster: Sequence[Extent], others: Sequence[Extent]) -> Callable[[Extent], bool]:
+    marks = _Marks(cluster)
+    for e in others:
+        marks.of(e)[...] = True
+    return lambda e: bool(marks.of(e).any())
+
+
+def _clusters(extents: Sequence[Extent]) -> Iterator[list[Extent]]:
+    """Give those whose bounds meet, directly or by way of others, the lowest first."""
     cluster: list[Extent] = []
     high = 0
-    for e in extents:
+    for e in sorted(extents, key=lambda e: e.low):
         if cluster and e.low >= high:
-            _refuse_in(cluster)
+            yield cluster
             cluster = []
         cluster.append(e)
         high = max(high, e.high) if len(cluster) > 1 else e.high
     if cluster:
-        _refuse_in(cluster)
+        yield cluster
 
 
-def shares(array: Array, others: Sequence[Array]) -> bool:
-    """Whether an array whose bounds meet those of others, which share nothing, has an element in common with one."""
-    try:
-        _refuse_in(sorted((extent(_own(a), "") for a in (array, *others)), key=lambda e: e.low))
-    except ValueError:
-        return True
-    return False
+class _Marks:
+    """A mark for every unit of memory that elements of a cluster begin and end at."""
+
+    def __init__(self, cluster: Sequence[Extent]) -> None:
+        self.low = cluster[0].low
+        self.unit = math.gcd(*(n for e in cluster for n in (e.itemsize, e.start - self.low, *e.strides)))
+        self.marks = np.zeros((max(e.high for e in cluster) - self.low) // self.unit, dtype=bool)
+
+    def of(self, e: Extent) -> Any:
+        """Return those of an array, writeable."""
+        return as_strided(
+            self.marks[(e.start - self.low) // self.unit :],
+            (*e.shape, e.itemsize // self.unit),
+            (*(s // self.unit for s in e.strides), 1),
+        )
 
 
 def _refuse_in(cluster: list[Extent]) -> None:
-    # Marks every unit of memory that belongs to an array: as many marks as units, or something lies twice.
+    # As many marks as units of memory that belong to an array, or something lies twice.
     if len(cluster) == 1 and cluster[0].nested:
         return
     if len(cluster) > 1 and all(e.dense for e in cluster):
         raise ValueError(f"{cluster[0].label} and {cluster[1].label} share memory")
-    low = cluster[0].low
-    unit = math.gcd(*(n for e in cluster for n in (e.itemsize, e.start - low, *e.strides)))
-    marks = np.zeros((max(e.high for e in cluster) - low) // unit, dtype=bool)
-    marked = 0
+    marks, marked = _Marks(cluster), 0
     for e in cluster:
         if 0 in e.strides:
             raise ValueError(f"{e.label}: expected elements of their own, got some that share memory")
-        view = as_strided(
-            marks[(e.start - low) // unit :],
-            (*e.shape, e.itemsize // unit),
-            (*(s // unit for s in e.strides), 1),
-        )
+        view = marks.of(e)
         if view.any():
             raise ValueError(f"{_partner(cluster, e)} and {e.label} share memory")
         view[...] = True
         marked += view.size
-        if len(cluster) == 1 and np.count_nonzero(marks) != marked:
+        if len(cluster) == 1 and np.count_nonzero(marks.marks) != marked:
             raise ValueError(f"{e.label}: expected elements of their own, got some that share memory")
-    if np.count_nonzero(marks) != marked:
+    if np.count_nonzero(marks.marks) != marked:
         labels = ", ".join(f"{e.label}" for e in cluster)
         raise ValueError(f"{labels}: expected elements of their own, got some that share memory")
 
