@@ -231,7 +231,7 @@ __global__ void __launch_bounds__(threads, 4)
   const auto constants =
       *reinterpret_cast<const Constants<R<T>, T>*>(memory.constants + std::int64_t(e.slot) * constants_bytes);
   constexpr auto every_state = std::make_index_sequence<states>{};
-  const bool lines = lies_on_lines(e, more);
+  const bool lines = lies_on_lines(e, more), packs = lines || beside.health;
   const std::int64_t part = blockIdx.x - e.first, begin = part * part_elements;
   const std::int64_t end = begin + part_elements < e.n ? begin + part_elements : e.n;
   Motion<T> motion;
@@ -242,8 +242,9 @@ __global__ void __launch_bounds__(threads, 4)
       step<n>(constants, e, more, beside, own, motion, every_state);
       continue;
     }
-    // The last few one by one; of what does not lie on lines, neighbouring threads have neighbours.
-    const std::int64_t first = lines ? own : at + threadIdx.x, apart = lines ? 1 : threads;
+    // The last few one by one; of what does not lie on lines, neighbouring threads have neighbours, but where
+    // sums are taken, which do not depend on that.
+    const std::int64_t first = packs ? own : at + threadIdx.x, apart = packs ? 1 : threads;
     ROLLED
     for (int j = 0; j < n; ++j)
       if (const std::int64_t one = first + j * apart; one < end)
