@@ -159,3 +159,19 @@ def test_a_step_that_is_no_count(step):
 def test_to_torch_refuses_what_is_no_state_dict(bad):
     with pytest.raises(ValueError, match="state_dict: expected what state_dict"):
         gs.convert.to_torch(bad)
+
+
+def test_buffers_are_kept_while_there_is_no_momentum():
+    w = [np.ones(2)]
+    opt = gs.SGD(w, lr=0.1, momentum=0.9)
+    opt.step([np.ones(2)])
+    opt.groups[0]["momentum"] = 0.0
+    other = gs.SGD(w, momentum=0.5)
+    other.load_state_dict(gs.convert.from_torch(gs.convert.to_torch(opt.state_dict())))
+    assert other.groups[0]["momentum"] == 0.0
+    assert other.state["momentum_buffer"][0].tolist() == [1.0, 1.0]
+
+
+def test_a_tensor_is_scaled():
+    loss = gs.LossScaler(init_scale=8.0).scale(torch.tensor(0.5))
+    assert (loss.item(), loss.dtype) == (4.0, torch.float32)

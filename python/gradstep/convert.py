@@ -73,7 +73,7 @@ def from_torch(state_dict: Mapping[str, Any], names: Sequence[str] | None = None
     try:
         found, groups = state_dict["state"], state_dict["param_groups"]
         order = [i for group in groups for i in group["params"]]
-        rule = _rule_of(groups)
+        rule = _rule_of(groups, found)
         labels = _labels(groups, names)
         entries = [found.get(i, {}) for i in order]
         flat = {
@@ -160,14 +160,17 @@ def _groups_of(state_dict: Mapping[str, Any], rule: str) -> list[dict[str, Any]]
     return groups
 
 
-def _rule_of(groups: Sequence[Mapping[str, Any]]) -> str:
+def _rule_of(groups: Sequence[Mapping[str, Any]], found: Mapping[Any, Mapping[str, Any]]) -> str:
     kinds = {_kind(group) for group in groups}
     if not kinds:
         raise KeyError("params")
     if len(kinds) > 1:
         raise ValueError(f"param_groups: expected groups of one rule, got {', '.join(sorted(kinds))}")
     (kind,) = kinds
-    return "gradient_descent" if kind == "sgd" and not any(group["momentum"] for group in groups) else kind
+    if kind != "sgd" or any(group["momentum"] for group in groups):
+        return kind
+    buffers = any(entry.get("momentum_buffer") is not None for entry in found.values())
+    return kind if buffers else "gradient_descent"  # whose momentum may be 0 for a while
 
 
 def _kind(group: Mapping[str, Any]) -> str:

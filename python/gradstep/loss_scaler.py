@@ -94,7 +94,7 @@ class LossScaler:
         dtype = getattr(loss, "dtype", None)
         if dtype is None and (isinstance(loss, bool) or not isinstance(loss, Real)):
             raise TypeError(f"loss: expected a number or an array, got {type(loss).__name__}")
-        if dtype is None or dtype.kind in "iub":
+        if not isinstance(dtype, np.dtype) or dtype.kind in "iub":  # tensors of other packages keep their own
             return loss * self._factor
         if dtype.itemsize > 2:
             return loss * dtype.type(self._factor)
