@@ -7,10 +7,12 @@ from pathlib import Path
 
 from bench import ROOT
 from bench.must import MUST, reached
+from bench.questions import title
 from bench.report import table
 from bench.run import Run
 
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
+ROOFLINE = "GB/s of AdamW against bytes"
 
 
 def rewrite(path: Path, readme: Path = ROOT / "README.md") -> None:
@@ -43,5 +45,7 @@ def block(run: Run, folder: str) -> str:
             low, high = (f"{pick(f.value for f in mine):.2g}" for pick in (min, max))
             measured = low if low == high else f"{low} to {high}"
             rows.append([must.what, measured, str(must), "yes" if all(map(reached, mine)) else "**no**"])
-    parts = [f"![GB/s of AdamW against bytes]({folder}/roofline.png)", table(rows), made]
+    asked = [m.question for m in run.measurements] or ["every_rule"]
+    words, name = (ROOFLINE, "roofline") if "every_rule" in asked else (title(asked[0]), asked[0])
+    parts = [f"![{words}]({folder}/{name}.png)", table(rows), made]
     return "\n" + re.sub(r"\n{3,}", "\n\n", "\n\n".join(parts)) + "\n"

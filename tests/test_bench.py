@@ -270,6 +270,10 @@ def test_readme_is_rewritten_between_its_marks_once_and_for_all(tmp_path):
     assert "`python -m bench --quick` on 2026-01-02" in once
     readme.rewrite(tmp_path / "runs/run.json", page)
     assert page.read_text() == once
+    run_of([replace(measurement(gradstep=1.0), question="storage")], figures).save(tmp_path / "runs/run.json")
+    readme.rewrite(tmp_path / "runs/run.json", page)
+    assert "(runs/storage.png)" in page.read_text()
+    page.write_text(once)
     page.rename(tmp_path / "runs/README.md")
     (tmp_path / "run.json").write_text((tmp_path / "runs/run.json").read_text())
     with pytest.raises(SystemExit, match="expected a run within"):
