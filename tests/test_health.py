@@ -98,6 +98,15 @@ def test_table_and_names():
         opt.health[2]
 
 
+def test_a_name_in_two_groups():
+    opt = gs.SGD([{"params": {"W": np.ones(2)}}, {"params": {"W": np.ones(2), "b": np.ones(1)}}])
+    opt.step([{"W": np.ones(2)}, {"W": np.zeros(2), "b": np.ones(1)}], health=True)
+    with pytest.raises(KeyError, match="expected the name of one array, there are"):
+        opt.health["W"]
+    assert opt.health["params[1]['W']"].norm == 0
+    assert opt.health["b"].norm == 1
+
+
 def test_huge_doubles():
     opt = gs.SGD([np.ones(2), np.ones(1)], lr=1.0)
     opt.step([np.full(2, 1e200), np.array([1e190])], health=True, clip_norm=1.0)

@@ -107,10 +107,12 @@ class Health(tuple[ArrayHealth, ...]):
     def __getitem__(self, key: Any) -> Any:
         if not isinstance(key, str):
             return super().__getitem__(key)
-        for row in self:
-            if row.name.endswith(f"[{key!r}]"):
-                return row
-        raise KeyError(key)
+        found = [row for row in self if row.name == key or row.name.endswith(f"[{key!r}]")]
+        if len(found) > 1:
+            raise KeyError(f"{key}: expected the name of one array, there are {', '.join(row.name for row in found)}")
+        if not found:
+            raise KeyError(key)
+        return found[0]
 
     def __str__(self) -> str:
         width = max((len(row.name) for row in self), default=5)
