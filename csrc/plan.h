@@ -14,10 +14,11 @@
 
 namespace gradstep {
 
-// Where an array lies, to the element; its shape is known.
+// Where an array lies, to the element.
 using Spot = std::vector<std::int64_t>;
 inline void append_spot(Spot& spot, const View& v) {
   spot.insert(spot.end(), {reinterpret_cast<std::intptr_t>(v.data), std::int64_t(v.format)});
+  spot.insert(spot.end(), v.shape, v.shape + v.dims);
   spot.insert(spot.end(), v.strides, v.strides + v.dims);
 }
 

@@ -312,6 +312,15 @@ def test_gradients_between_elements_are_judged_together(monkeypatch):
     assert params[1] == pytest.approx(np.full(5, -1.805 - 0.5 * (0.9 * 2.71 - 1.805)))  # of a copy of its neighbour
 
 
+def test_a_gradient_of_a_wrong_shape_tells_nothing_of_the_next():
+    buf = np.zeros((8, 4))
+    opt = gs.SGD([buf[:, 0], buf[5:, 1]], lr=1.0)
+    with pytest.raises(ValueError, match="expected float64 of shape"):
+        opt.step([buf[:, 2], buf[3:5, 1]])
+    with pytest.raises(ValueError, match="expected memory of its own to set to zero"):
+        opt.step([buf[:, 2], buf[3:6, 1]], zero_grads=True)  # begins there too, and ends in the parameter
+
+
 def test_what_is_shared_is_found_exactly(rng):
     for _ in range(300):
         buf = np.zeros(200, np.int16)
