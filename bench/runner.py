@@ -17,7 +17,7 @@ from bench.contestants import PEERS, peer_of
 
 T = TypeVar("T")
 LEAST_ROUNDS = 3
-LEAST_SECONDS = 2e-4  # a sample lasts so long, by repeated calls
+LEAST_SECONDS = 1e-3  # a sample lasts so long, by repeated calls
 QUICKER = 10
 
 

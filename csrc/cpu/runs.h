@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <atomic>
 #include <cfenv>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 #include "../layout.h"
 #include "team.h"
@@ -22,16 +25,25 @@ inline constexpr std::int64_t parts_of_a_thread = 16;
 // the same bits all the same.
 class FloatingPointDefaults {
  public:
-  FloatingPointDefaults() {
-    std::fegetenv(&before_);
-    std::fesetenv(FE_DFL_ENV);
-  }
-  ~FloatingPointDefaults() { std::fesetenv(&before_); }
+  FloatingPointDefaults() { set_defaults(); }
+  ~FloatingPointDefaults() { restore(); }
   FloatingPointDefaults(const FloatingPointDefaults&) = delete;
   FloatingPointDefaults& operator=(const FloatingPointDefaults&) = delete;
 
  private:
+#if defined(__x86_64__)
+  // <cfenv> also saves and loads the x87 unit, which nothing here uses: 230 ns rather than 10.
+  void set_defaults() { _mm_setcsr(0x1f80); }  // to nearest, every denormal as it is, no exception traps
+  void restore() { _mm_setcsr(before_); }
+  const unsigned before_ = _mm_getcsr();
+#else
+  void set_defaults() {
+    std::fegetenv(&before_);
+    std::fesetenv(FE_DFL_ENV);
+  }
+  void restore() { std::fesetenv(&before_); }
   std::fenv_t before_;
+#endif
 };
 
 // Shares [0, tiles) out as runs: `task(first, last)` is called for each, on some thread. A tile may be
