@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.case import Measurement
 from bench.run import Run
-from bench.samples import OWN, base, ceiling_of, number, quartiles, rate, ratios
+from bench.samples import OWN, base, ceiling_of, is_per_byte, number, quartiles, rate, ratios
 
 COLORS = {
     "gradstep": "#0b5fd4", "pure Python": "#8c564b", "NumPy": "#d62728", "NumPy out=": "#ff9896", "numexpr": "#9467bd",
@@ -125,7 +125,8 @@ def bars(ax: Any, cases: Sequence[Measurement]) -> None:
         color = "black" if name.startswith("ceiling") else COLORS.get(name.split(",")[0], "0.6")
         ax.barh(y, middle, xerr=[[middle - low], [high - middle]], color=color, alpha=0.85, error_kw={"linewidth": 1})
         ax.annotate(number(middle), (high, y), (4, 0), textcoords="offset points", va="center", fontsize=8)
-    ax.set_yticks(range(len(order)), order, fontsize=9)
+    labels = [f"{name}, per byte" if is_per_byte(m, name) else name for name in order]
+    ax.set_yticks(range(len(order)), labels, fontsize=9)
     spans = [max(map(max, found.values())), min(map(min, found.values()))]
     if spans[0] / max(spans[1], 1e-12) > 20:
         ax.set_xscale("log")

@@ -12,7 +12,7 @@ from bench.case import Figure, Measurement
 from bench.must import MUST, reached
 from bench.questions import title
 from bench.run import Run
-from bench.samples import OWN, base, ceiling_of, number, quartiles, rate, ratios
+from bench.samples import OWN, base, ceiling_of, is_per_byte, number, quartiles, rate, ratios
 
 UNITS = {
     "s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")),
@@ -101,7 +101,10 @@ def times(measured: Sequence[Measurement]) -> str:
         rows.append([f"{m.case}", first, number(rate(m, own)) if m.nbytes else "", *cells])
     if len(rows) == 1:
         return ""
+    own_bytes = [name for name in names if any(is_per_byte(m, name) for m in measured)]
     note = "The other columns are times of the first, median ± half of the range between quartiles; smaller is faster."
+    if own_bytes:
+        note += f" Of {', '.join(own_bytes)}, times per byte: they move other bytes than the first."
     return f"{table(rows)}\n\n{note}"
 
 

@@ -21,6 +21,11 @@ def ceiling_of(m: Measurement) -> str | None:
     return max(there, key=lambda name: rate(m, name), default=None)
 
 
+def is_per_byte(m: Measurement, name: str) -> bool:
+    """Whether it moves other bytes than its case, so that times are compared per byte."""
+    return m.bytes_of.get(name, m.nbytes) != m.nbytes
+
+
 def rate(m: Measurement, name: str) -> float:
     """Return gigabytes a second, of the bytes that must be moved; of one, where a case does not count them."""
     return (m.bytes_of.get(name, m.nbytes) or 1) / statistics.median(m.samples[name]) / 1e9

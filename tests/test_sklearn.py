@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import math
 import pickle
 import warnings
 from functools import partial
@@ -244,6 +245,60 @@ def test_schedules(iris):
     assert set(others) == {others[0]}
     assert plateau(0) == 0.5  # a fit leaves what it was given alone
     assert model.get_params()["lr"] is plateau
+
+
+@unconverged
+@pytest.mark.parametrize(
+    ("schedule", "shape"),
+    [
+        (None, lambda steps: 0.1),
+        ("constant", lambda steps: 0.1),
+        ("cosine", lambda steps: gs.schedules.cosine(0.1, steps)),
+        ("one_cycle", lambda steps: gs.schedules.one_cycle(0.1, steps)),
+        ("polynomial", lambda steps: gs.schedules.polynomial(0.1, steps)),
+        ("reduce_on_plateau", lambda steps: gs.schedules.ReduceOnPlateau(0.1)),
+        (gs.schedules.cosine, lambda steps: gs.schedules.cosine(0.1, steps)),
+        (partial(gs.schedules.cosine, warmup=5), lambda steps: gs.schedules.cosine(0.1, steps, warmup=5)),
+        (lambda lr, steps: gs.schedules.inverse_sqrt(lr, steps), lambda steps: gs.schedules.inverse_sqrt(0.1, steps)),
+    ],
+)
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_schedules_by_name_go_over_all_epochs(iris, schedule, shape, early_stopping):
+    plain = {"max_iter": 4, "batch_size": 40, "random_state": 0, "early_stopping": early_stopping}
+    steps = 4 * math.ceil((135 if early_stopping else 150) / 40)
+    model = LogisticRegression("sgd", lr=0.1, schedule=schedule, **plain).fit(*iris)
+    wanted = LogisticRegression("sgd", lr=shape(steps), **plain).fit(*iris)
+    np.testing.assert_array_equal(model.coef_, wanted.coef_)
+    assert model.loss_curve_ == wanted.loss_curve_
+
+
+@unconverged
+def test_a_schedule_begins_with_the_rate_of_the_rule_and_goes_on_in_partial_fit(iris):
+    plain = {"max_iter": 3, "shuffle": False, "random_state": 0}
+    whole = MLPClassifier(8, optimizer=partial(gs.Adam, lr=0.05), schedule="polynomial", **plain).fit(*iris)
+    same = MLPClassifier(8, optimizer="adam", lr=0.05, schedule="polynomial", **plain)
+    for _ in range(3):
+        same.partial_fit(*iris, classes=[0, 1, 2])
+    np.testing.assert_array_equal(whole.coefs_[0], same.coefs_[0])
+    found = GridSearchCV(same, {"schedule": [None, "cosine", "one_cycle"], "lr": [1e-5, 0.05]}, cv=2).fit(*iris)
+    assert found.best_params_["lr"] == 0.05
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "words"),
+    [
+        ({"schedule": "cosin"}, ValueError, "schedule: expected one of 'constant', 'cosine', .*got 'cosin'"),
+        ({"schedule": 0.1}, TypeError, "schedule: expected one of .*got 0.1"),
+        ({"schedule": gs.schedules.exponential}, TypeError, r"schedule: expected a callable \(lr, steps\)"),
+        ({"schedule": gs.schedules.cosine(0.1, 10)}, TypeError, r"schedule: expected a callable \(lr, steps\)"),
+        ({"schedule": "cosine", "lr": gs.schedules.constant(0.1)}, ValueError, "schedule: expected None where lr is"),
+        ({"schedule": "cosine", "lr": "0.1"}, TypeError, "lr|value"),
+        ({"schedule": lambda lr, steps: "high"}, TypeError, "lr: "),
+    ],
+)
+def test_schedules_that_are_none(iris, given, error, words):
+    with pytest.raises(error, match=words):
+        LogisticRegression("adam", **given).fit(*iris)
 
 
 @unconverged

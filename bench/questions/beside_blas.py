@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import statistics
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -32,12 +34,15 @@ def question(quick: bool) -> Question:
 
 
 def neighbours(where: str) -> Question:
-    """Each turn begins with a rest, and a few loops that are not counted, as a training loop has them."""
+    """Each turn begins with a rest, and a few loops that are not counted, as a training loop has them.
+
+    A step alone comes as long after the last one as a step after a matmul.
+    """
     work = Work("AdamW", (N,))
     took = yield Case(
         f"a step of {N:,} elements and a matmul, {where}",
         {
-            "step, 1 thread": partial(stepping, work, 1),
+            "step, 1 thread": partial(stepping, work, 1, waiting),
             "step after a matmul": partial(stepping, work, ALL, matmul),
             "step after a matmul, 1 thread": partial(stepping, work, 1, matmul),
             "matmul": partial(multiplying, work, None),
@@ -69,6 +74,23 @@ def _square() -> Array:
 def matmul() -> None:
     """Let BLAS work on all of its threads, which then spin for a while."""
     _square() @ _square()
+
+
+@functools.cache
+def _matmul_seconds() -> float:
+    def timed() -> float:
+        begin = time.perf_counter()
+        matmul()
+        return time.perf_counter() - begin
+
+    return statistics.median(timed() for _ in range(9))
+
+
+def waiting() -> None:
+    """Keep this thread busy for the time of a matmul: on shared processors neighbours take the caches meanwhile."""
+    until = time.perf_counter() + _matmul_seconds()
+    while time.perf_counter() < until:
+        pass
 
 
 def stepping(work: Work, threads: int, before: Callable[[], object] = nothing) -> Contestant:

@@ -28,7 +28,7 @@ def question(quick: bool) -> Question:
         "reading __cuda_array_interface__": reading,
     }
     makers = dict.fromkeys(makers, left_out) if quick else makers
-    took = yield Case(f"AdamW, {COUNT:,} CuPy gradients, the host's part", makers, rounds=101, warm=0, rest=0.0)
+    took = yield Case(f"AdamW, {COUNT:,} CuPy gradients, the host's part", makers, rounds=101, warm=3, seconds=20.0)
     for name in makers:
         own = name.startswith("gradstep")
         yield Figure(f"host: {name}, microseconds", took.median(name) * 1e6, "cuda host" if own else "")

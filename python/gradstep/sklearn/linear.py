@@ -12,7 +12,7 @@ from gradstep.hyperparameters import Float, check_flag, check_float
 from gradstep.schedules import Kind
 from gradstep.sklearn.classifier import Classifier
 from gradstep.sklearn.network import Floats, Network
-from gradstep.sklearn.training import Making, Trained
+from gradstep.sklearn.training import Making, Scheduling, Trained
 
 
 def _strength(name: str, value: Any) -> float:
@@ -42,6 +42,10 @@ class LogisticRegression(Classifier):
     lr : float, schedule or None
         Learning rate; None for the default of the rule. A schedule is a callable of the number of steps;
         a ``ReduceOnPlateau`` is told the loss of each epoch. "l-bfgs" has none.
+    schedule : str, callable or None
+        How `lr`, a number then, changes over the steps of `max_iter` epochs: "constant", "cosine", "one_cycle",
+        "polynomial" or "reduce_on_plateau"; or a callable that makes a schedule of the rate and the keyword
+        `steps`, such as ``functools.partial(gs.schedules.cosine, warmup=100)``.
     batch_size : int or "auto"
         Samples of a batch, at most all there are; "auto" is 200. "l-bfgs" takes all.
     max_iter : int, default 100
@@ -110,6 +114,7 @@ class LogisticRegression(Classifier):
         fit_intercept: bool = True,
         class_weight: Mapping[Any, float] | str | None = None,
         lr: Float | None = None,
+        schedule: Scheduling | None = None,
         batch_size: int | str = "auto",
         max_iter: int = 100,
         tol: float = 1e-4,
@@ -127,6 +132,7 @@ class LogisticRegression(Classifier):
         self.fit_intercept = fit_intercept
         self.class_weight = class_weight
         self.lr = lr
+        self.schedule = schedule
         self.batch_size = batch_size
         self.max_iter = max_iter
         self.tol = tol

@@ -15,7 +15,7 @@ from gradstep.hyperparameters import Float, check_choice
 from gradstep.schedules import AMOUNT, COUNT, Kind
 from gradstep.sklearn.classifier import Classifier
 from gradstep.sklearn.network import ACTIVATIONS, Floats, Network
-from gradstep.sklearn.training import Making, Self, Trained
+from gradstep.sklearn.training import Making, Scheduling, Self, Trained
 
 
 def _hidden(name: str, value: Any) -> list[int]:
@@ -40,6 +40,7 @@ class Perceptron(Trained):
         *,
         optimizer: Making = "adam",
         lr: Float | None = None,
+        schedule: Scheduling | None = None,
         alpha: float = 1e-4,
         batch_size: int | str = "auto",
         max_iter: int = 200,
@@ -57,6 +58,7 @@ class Perceptron(Trained):
         self.activation = activation
         self.optimizer = optimizer
         self.lr = lr
+        self.schedule = schedule
         self.alpha = alpha
         self.batch_size = batch_size
         self.max_iter = max_iter
@@ -114,6 +116,10 @@ class MLPClassifier(Classifier, Perceptron):
     lr : float, schedule or None
         Learning rate; None for the default of the rule. A schedule is a callable of the number of steps;
         a ``ReduceOnPlateau`` is told the loss of each epoch. "l-bfgs" has none.
+    schedule : str, callable or None
+        How `lr`, a number then, changes over the steps of `max_iter` epochs: "constant", "cosine", "one_cycle",
+        "polynomial" or "reduce_on_plateau"; or a callable that makes a schedule of the rate and the keyword
+        `steps`, such as ``functools.partial(gs.schedules.cosine, warmup=100)``.
     alpha : float, default 1e-4
         Strength of the penalty, as scikit-learn has it: each batch has all of it.
     batch_size : int or "auto"
@@ -201,6 +207,10 @@ class MLPRegressor(RegressorMixin, Perceptron):
     lr : float, schedule or None
         Learning rate; None for the default of the rule. A schedule is a callable of the number of steps;
         a ``ReduceOnPlateau`` is told the loss of each epoch. "l-bfgs" has none.
+    schedule : str, callable or None
+        How `lr`, a number then, changes over the steps of `max_iter` epochs: "constant", "cosine", "one_cycle",
+        "polynomial" or "reduce_on_plateau"; or a callable that makes a schedule of the rate and the keyword
+        `steps`, such as ``functools.partial(gs.schedules.cosine, warmup=100)``.
     alpha : float, default 1e-4
         Strength of the penalty, as scikit-learn has it: each batch has all of it.
     batch_size : int or "auto"

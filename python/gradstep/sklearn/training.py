@@ -22,15 +22,24 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, chec
 from gradstep.footprint import NAMED
 from gradstep.hyperparameters import PART, check_flag, check_float
 from gradstep.optimizer import Optimizer
-from gradstep.schedules import AMOUNT, COUNT, Kind
+from gradstep.schedules import AMOUNT, COUNT, Kind, ReduceOnPlateau, constant, cosine, one_cycle, polynomial
 from gradstep.sklearn.network import Floats, Network, forward
 from gradstep.snapshot import plateaus_of
 from gradstep.solve.minimize import minimize
 
 WHOLE_BATCH = "l-bfgs"  # the one name that is no rule
+# What a schedule's name makes of a learning rate and the number of steps of training.
+SCHEDULES: dict[str, Callable[..., Any]] = {
+    "constant": lambda lr, steps: constant(lr),
+    "cosine": cosine,
+    "one_cycle": one_cycle,
+    "polynomial": polynomial,
+    "reduce_on_plateau": lambda lr, steps: ReduceOnPlateau(lr),
+}
 
 Self = TypeVar("Self", bound="Trained")
 Making: TypeAlias = str | Callable[..., Optimizer]
+Scheduling: TypeAlias = str | Callable[..., Callable[[int], float]]
 
 
 class Data(NamedTuple):
@@ -45,14 +54,17 @@ class Data(NamedTuple):
         return float(len(self.y)) if self.weight is None else float(self.weight.sum())
 
 
-def _optimizer(name: str, value: Any) -> Any:
-    names = [*NAMED, WHOLE_BATCH]
-    words = f"{name}: expected one of {', '.join(map(repr, names))}, or a callable params -> Optimizer, got {value!r}"
+def _named(names: Sequence[str], otherwise: str, name: str, value: Any) -> Any:
+    words = f"{name}: expected one of {', '.join(map(repr, names))}, or {otherwise}, got {value!r}"
     if not isinstance(value, str) and not callable(value):
         raise TypeError(words)
     if isinstance(value, str) and value not in names:
         raise ValueError(words)
     return value
+
+
+OPTIMIZER = partial(_named, [*NAMED, WHOLE_BATCH], "a callable params -> Optimizer")
+SCHEDULE = partial(_named, [*SCHEDULES], "a callable (lr, steps) -> schedule, or None")
 
 
 def _batch_size(name: str, value: Any) -> Any:
@@ -109,6 +121,7 @@ class Trained(BaseEstimator):
 
     _optimizer_name: ClassVar = "optimizer"
     _kinds: ClassVar[dict[str, Kind]] = {
+        "schedule": lambda name, value: value if value is None else SCHEDULE(name, value),
         "batch_size": _batch_size,
         "max_iter": COUNT,
         "shuffle": check_flag,
@@ -232,7 +245,7 @@ class Trained(BaseEstimator):
     def _check_parameters(self) -> Any:
         for name, kind in self._kinds.items():
             kind(name, getattr(self, name))
-        return _optimizer(self._optimizer_name, getattr(self, self._optimizer_name))
+        return OPTIMIZER(self._optimizer_name, getattr(self, self._optimizer_name))
 
     def _network(self, data: Data, first: bool, rng: np.random.RandomState) -> Network:
         widths = self._widths(data.X.shape[1], data.y.shape[1])
@@ -287,7 +300,7 @@ class Trained(BaseEstimator):
         data, held = self._split(data, rng, incremental)
         if not data.total() > 0:
             raise ValueError("sample_weight: expected weights above 0 beside those of the samples that are held out")
-        optimizer, made = self._make_optimizer(network, incremental)
+        optimizer, made = self._make_optimizer(network, len(data.y), incremental)
         plateaus = plateaus_of(optimizer)
         patience = _Patience(self.tol, self.n_iter_no_change)
         order, best, epoch = np.arange(len(data.y)), None, 0
@@ -316,7 +329,7 @@ class Trained(BaseEstimator):
         self, network: Network, optimizer: Optimizer, data: Data, rng: np.random.RandomState, order: Any
     ) -> float:
         """Train on each batch once, and return the mean of the losses."""
-        size = min(200 if self.batch_size == "auto" else self.batch_size, len(order))
+        size = self._batch(len(order))
         total = data.total()
         clip = {} if self.clip_norm is None else {"clip_norm": self.clip_norm}
         loss = 0.0
@@ -326,6 +339,9 @@ class Trained(BaseEstimator):
                 loss += share * network.loss_and_grads(*batch, share, self._decay(share, total))
                 optimizer.step(network.param_grads, **clip)
         return loss / total
+
+    def _batch(self, samples: int) -> int:
+        return min(200 if isinstance(self.batch_size, str) else self.batch_size, samples)
 
     def _validate(self, network: Network, held: Data) -> float:
         score = self._merit(self._run(held.X, network.coefs, network.intercepts), held.y, held.weight)
@@ -338,24 +354,38 @@ class Trained(BaseEstimator):
         if self.verbose:
             print(f"epoch {epoch}: loss {loss:.8f}" + ("" if score is None else f", score {score:.6f}"))
 
-    def _make_optimizer(self, network: Network, incremental: bool) -> tuple[Optimizer, tuple[Any, ...]]:
+    def _make_optimizer(self, network: Network, samples: int, incremental: bool) -> tuple[Optimizer, tuple[Any, ...]]:
         """Return the optimizer, which goes on from where `partial_fit` left it, and what it was made of."""
-        given = getattr(self, self._optimizer_name)
-        was_given, make, before, lr, state = self._memory if incremental and self._memory else (None,) * 5
-        # Both may have schedules, which remember what they were told.
-        if was_given is not given:
+        wanted = (getattr(self, self._optimizer_name), self.lr, self.schedule)
+        before, make, lr, state = self._memory if incremental and self._memory else (None,) * 4
+        if before != wanted:  # what it is made of may have schedules, which remember what they were told
+            given = wanted[0]
             make = NAMED[given] if isinstance(given, str) else deepcopy(given) if isinstance(given, partial) else given
-        if before is None or before != self.lr:
-            lr = deepcopy(self.lr)
-        found = make(network.params) if lr is None else make(network.params, lr=lr)
-        if not isinstance(found, Optimizer):
-            name = self._optimizer_name
-            raise TypeError(f"{name}: expected a callable that returns an Optimizer, it returned {found!r}")
+            lr = deepcopy(self.lr) if self.schedule is None else self._scheduled(make, network, samples)
+        found = self._made(make, network, **({} if lr is None else {"lr": lr}))
         if state is not None:
             fresh = found.state_dict()
             if (fresh["rule"], fresh["params"]) == (state["rule"], state["params"]):
                 found.load_state_dict({**state, "groups": fresh["groups"]})  # hyperparameters as they are now
-        return found, (given, make, self.lr, lr)
+        return found, (wanted, make, lr)
+
+    def _made(self, make: Callable[..., Any], network: Network, **settings: Any) -> Optimizer:
+        found = make(network.params, **settings)
+        if not isinstance(found, Optimizer):
+            name = self._optimizer_name
+            raise TypeError(f"{name}: expected a callable that returns an Optimizer, it returned {found!r}")
+        return found
+
+    def _scheduled(self, make: Callable[..., Any], network: Network, samples: int) -> Any:
+        """Return the schedule of `lr` over all epochs."""
+        value = self._made(make, network).groups[0]["lr"] if self.lr is None else self.lr
+        if callable(value):
+            raise ValueError(f"schedule: expected None where lr is a schedule, {value!r}, got {self.schedule!r}")
+        shape = SCHEDULES[self.schedule] if isinstance(self.schedule, str) else self.schedule
+        try:
+            return shape(value, steps=self.max_iter * -(-samples // self._batch(samples)))
+        except TypeError as error:
+            raise TypeError(f"schedule: expected a callable (lr, steps) -> schedule, got {shape!r}: {error}") from error
 
     def _raw(self, X: Any) -> Floats:
         check_is_fitted(self, "n_iter_")
