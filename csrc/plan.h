@@ -70,16 +70,19 @@ class Plan {
     engine_ = std::make_unique<Engine>(std::move(capacity), device());
   }
 
+  // Those that are not among the values stay as they are.
   void set_hypers(int group, const py::dict& values) {
-    Hyper hyper;
+    Hyper hyper = hypers_.at(group);
     const auto names = rule_info().hypers;
-    bool own_decay = false;
-    for (std::size_t k = 0; k < names.size(); ++k) {
-      hyper.rule[k] = values[names[k]].cast<double>();
-      own_decay |= std::string_view(names[k]) == "weight_decay";
+    for (const auto& [key, value] : values) {
+      const auto name = key.cast<std::string_view>();
+      if (const auto own = std::ranges::find(names, name); own != names.end())
+        hyper.rule[own - names.begin()] = value.cast<double>();
+      else if (name == "weight_decay")
+        hyper.weight_decay = value.cast<double>();
+      else if (name == "maximize")
+        hyper.maximize = value.cast<bool>();
     }
-    hyper.weight_decay = own_decay ? 0 : values["weight_decay"].cast<double>();
-    hyper.maximize = values["maximize"].cast<bool>();
     hyper.lr = lr_at_;
     hypers_.at(group) = hyper;
   }

@@ -233,6 +233,20 @@ def test_bad_hyperparameters(cls, hypers, error, words):
         use()
 
 
+def test_what_schedules_of_a_group_return_is_told_by_its_name():
+    a, b = np.ones(1), np.ones(1)
+    bad = {"params": b, "betas": (0.5, lambda calls: calls / 2)}
+    opt = gs.Adam([{"params": a, "lr": lambda calls: 0.5}, bad], lr=0.25)
+    opt.step([a.copy(), b.copy()])
+    opt.step([a.copy(), b.copy()])
+    before = a.copy(), b.copy()
+    words = "params[1]['betas'][1]: expected a number from 0 up to, but not, 1, the schedule returned for call 2: 1.0"
+    with pytest.raises(ValueError, match=re.escape(words)):
+        opt.step([a.copy(), b.copy()])
+    assert (a, b) == before
+    assert opt.groups[1].at(1) == {**opt.groups[1], "betas": (0.5, 0.5)}
+
+
 def test_hyperparameters_that_do_not_go_together_in_a_group():
     a, b = np.ones(1), np.ones(1)
     with pytest.raises(ValueError, match=re.escape("params[1]['nesterov']: expected momentum above 0")):

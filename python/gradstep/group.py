@@ -71,7 +71,7 @@ class Group(MutableMapping[str, Any]):
     @property
     def scheduled(self) -> bool:
         """Whether any hyperparameter is a schedule."""
-        return any(map(hyperparameters.is_scheduled, self._values.values()))
+        return bool(self._schedules)
 
     def at(self, calls: int) -> dict[str, Any]:
         """Return the hyperparameters of one step, schedules asked.
@@ -86,12 +86,19 @@ class Group(MutableMapping[str, Any]):
         dict
             Values by name.
         """
-        asked = {
-            name: hyperparameters.evaluate(name, value, calls, self._label(name))
-            for name, value in self._values.items()
-            if hyperparameters.is_scheduled(value)
-        }
-        return {**self._values, **asked}
+        evaluate = hyperparameters.evaluate
+        return {name: evaluate(name, value, calls, self._label(name)) for name, value in self._values.items()}
+
+    def _keep(self, values: dict[str, Any]) -> None:
+        """Take values, and note what each step asks, so that it does no more than that."""
+        self._values = values
+        flat, label = hyperparameters.spread(values), hyperparameters.float_label
+        self._constants = {name: value for name, value in flat.items() if not callable(value)}
+        self._schedules = [(name, label(self._at, name), value) for name, value in flat.items() if callable(value)]
+
+    def _ask(self, calls: int) -> dict[str, float]:
+        floats, ask = hyperparameters.FLOATS, hyperparameters.ask
+        return {name: ask(label, floats[name], schedule, calls) for name, label, schedule in self._schedules}
 
     def _check(self, name: str, value: Any) -> Any:
         return hyperparameters.check(name, value, self._label(name))

@@ -115,12 +115,15 @@ def ask(label: str, within: Range, value: Float, calls: int) -> float:
     """Return the number that `value` is, or that it returns, if it is a schedule, checked."""
     if not callable(value):
         return value
-    return check_float(label, within, value(calls), f"the schedule returned for call {calls}:")
+    found = value(calls)
+    if type(found) is float and within[0](found):  # as nearly always, and at every step
+        return found
+    return check_float(label, within, found, f"the schedule returned for call {calls}:")
 
 
-def spread(values: Mapping[str, Any]) -> dict[str, float]:
+def spread(values: Mapping[str, Any]) -> dict[str, Any]:
     """Give each float its own name, as the kernels know it."""
-    flat: dict[str, float] = {}
+    flat: dict[str, Any] = {}
     for name, value in values.items():
         if name in PAIRS:
             first, second = PAIRS[name]
@@ -128,3 +131,9 @@ def spread(values: Mapping[str, Any]) -> dict[str, float]:
         else:
             flat[name] = value
     return flat
+
+
+def float_label(at: str, name: str) -> str:
+    """Name one of those floats for messages, of the group at `at`."""
+    inside = next(((pair, parts.index(name)) for pair, parts in PAIRS.items() if name in parts), None)
+    return f"{label_in(at, inside[0])}[{inside[1]}]" if inside else label_in(at, name)

@@ -152,7 +152,7 @@ class Optimizer(state_dict.Checkpointed):
                 and health is False
             ):
                 if self._scheduled:
-                    self._apply(self._scheduled)
+                    self._ask_schedules()
                 self._plan.step(flat)
             else:
                 self._whole_step(
@@ -175,7 +175,7 @@ class Optimizer(state_dict.Checkpointed):
                 self._plan.set_averages(() if average is None else average._averages)
                 self._average = average
             if self._scheduled:
-                self._apply(self._scheduled)
+                self._ask_schedules()
             self._plan.step(flat, *wishes, decay)
             if wishes[-1]:  # read when it is asked for: a device is not waited for
                 self._health = partial(Health.read, self._plan, self._arrays, self._forest.labels)
@@ -315,14 +315,14 @@ class Optimizer(state_dict.Checkpointed):
             for group, values in changes:
                 self._check(values, group._at)
             for group, values in changes:
-                group._values = values
+                group._keep(values)
+                self._plan.set_hypers(group._index, group._constants)
             self._scheduled = tuple(group for group in self._groups if group.scheduled)
-            self._apply(tuple(group for group, _ in changes if not group.scheduled))
 
-    def _apply(self, groups: tuple[Group, ...]) -> None:
+    def _ask_schedules(self) -> None:
         calls = self._plan.calls
-        found = [(group, group.at(calls)) for group in groups]
-        for group, values in found:
-            self._check(values, group._at, group._values)
-        for group, values in found:
-            self._plan.set_hypers(group._index, hyperparameters.spread(values))
+        found = [(group, group._ask(calls)) for group in self._scheduled]
+        for group, asked in found:
+            self._check({**group._values, **asked}, group._at, group._values)
+        for group, asked in found:
+            self._plan.set_hypers(group._index, asked)
