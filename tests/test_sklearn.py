@@ -247,6 +247,13 @@ def test_schedules(iris):
     assert model.get_params()["lr"] is plateau
 
 
+def decay(lr, steps):
+    return lambda calls: lr * (1 - calls / (steps + 1))
+
+
+PLATEAU = {"patience": 1, "threshold": 0.05, "threshold_mode": "abs"}  # of n_iter_no_change=4 and tol=0.05
+
+
 @unconverged
 @pytest.mark.parametrize(
     ("schedule", "shape"),
@@ -256,32 +263,48 @@ def test_schedules(iris):
         ("cosine", lambda steps: gs.schedules.cosine(0.1, steps)),
         ("one_cycle", lambda steps: gs.schedules.one_cycle(0.1, steps)),
         ("polynomial", lambda steps: gs.schedules.polynomial(0.1, steps)),
-        ("reduce_on_plateau", lambda steps: gs.schedules.ReduceOnPlateau(0.1)),
+        ("reduce_on_plateau", lambda steps: gs.schedules.ReduceOnPlateau(0.1, **PLATEAU)),
         (gs.schedules.cosine, lambda steps: gs.schedules.cosine(0.1, steps)),
         (partial(gs.schedules.cosine, warmup=5), lambda steps: gs.schedules.cosine(0.1, steps, warmup=5)),
-        (lambda lr, steps: gs.schedules.inverse_sqrt(lr, steps), lambda steps: gs.schedules.inverse_sqrt(0.1, steps)),
+        (decay, lambda steps: decay(0.1, steps)),
     ],
 )
-@pytest.mark.parametrize("early_stopping", [False, True])
-def test_schedules_by_name_go_over_all_epochs(iris, schedule, shape, early_stopping):
-    plain = {"max_iter": 4, "batch_size": 40, "random_state": 0, "early_stopping": early_stopping}
-    steps = 4 * math.ceil((135 if early_stopping else 150) / 40)
+@pytest.mark.parametrize(("early_stopping", "batches"), [(False, 5), (True, 4)])
+def test_schedules_by_name_go_over_all_epochs(iris, schedule, shape, early_stopping, batches):
+    plain = {"max_iter": 9, "random_state": 0, "tol": 0.05, "n_iter_no_change": 4}
+    plain |= {"batch_size": np.uint8(37), "early_stopping": early_stopping}  # of 150 samples, or 135
     model = LogisticRegression("sgd", lr=0.1, schedule=schedule, **plain).fit(*iris)
-    wanted = LogisticRegression("sgd", lr=shape(steps), **plain).fit(*iris)
+    wanted = LogisticRegression("sgd", lr=shape(9 * batches), **plain).fit(*iris)
     np.testing.assert_array_equal(model.coef_, wanted.coef_)
     assert model.loss_curve_ == wanted.loss_curve_
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(model)).coef_, model.coef_)
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_a_plateau_by_name_acts_before_training_ends(rng, early_stopping):
+    X = rng.normal(size=(400, 5))
+    y = X @ rng.normal(size=5) + rng.normal(size=400)
+    plain = {"optimizer": "sgd", "lr": 0.1, "batch_size": 10, "random_state": 0, "early_stopping": early_stopping}
+    names = ("reduce_on_plateau", "constant")
+    whole, steady = (MLPRegressor((), schedule=name, **plain).fit(X, y).loss_ for name in names)
+    assert whole < 0.98 * steady
+    endless = MLPClassifier(8, schedule="reduce_on_plateau", n_iter_no_change=math.inf, max_iter=2)
+    with pytest.warns(ConvergenceWarning):
+        endless.fit(X, y > 0)
 
 
 @unconverged
-def test_a_schedule_begins_with_the_rate_of_the_rule_and_goes_on_in_partial_fit(iris):
-    plain = {"max_iter": 3, "shuffle": False, "random_state": 0}
-    whole = MLPClassifier(8, optimizer=partial(gs.Adam, lr=0.05), schedule="polynomial", **plain).fit(*iris)
-    same = MLPClassifier(8, optimizer="adam", lr=0.05, schedule="polynomial", **plain)
-    for _ in range(3):
-        same.partial_fit(*iris, classes=[0, 1, 2])
+def test_a_schedule_begins_with_the_rate_of_the_rule(iris):
+    plain = {"max_iter": 3, "schedule": "polynomial", "random_state": 0}
+    whole = MLPClassifier(8, optimizer=partial(gs.Adam, lr=0.05), **plain).fit(*iris)
+    same = MLPClassifier(8, optimizer="adam", lr=0.05, **plain).fit(*iris)
     np.testing.assert_array_equal(whole.coefs_[0], same.coefs_[0])
-    found = GridSearchCV(same, {"schedule": [None, "cosine", "one_cycle"], "lr": [1e-5, 0.05]}, cv=2).fit(*iris)
+    found = GridSearchCV(same, {"schedule": [None, "cosine", decay], "lr": [1e-5, 0.05]}, cv=2).fit(*iris)
     assert found.best_params_["lr"] == 0.05
+    with pytest.raises(ValueError, match=r"schedule: expected None for partial_fit, .*'polynomial'"):
+        same.partial_fit(*iris)
+    before = same.coefs_[0].copy()
+    assert np.abs(same.set_params(schedule=None).partial_fit(*iris).coefs_[0] - before).max() > 1e-3
 
 
 @pytest.mark.parametrize(
@@ -291,14 +314,39 @@ def test_a_schedule_begins_with_the_rate_of_the_rule_and_goes_on_in_partial_fit(
         ({"schedule": 0.1}, TypeError, "schedule: expected one of .*got 0.1"),
         ({"schedule": gs.schedules.exponential}, TypeError, r"schedule: expected a callable \(lr, steps\)"),
         ({"schedule": gs.schedules.cosine(0.1, 10)}, TypeError, r"schedule: expected a callable \(lr, steps\)"),
+        ({"schedule": lambda lr, steps: None}, TypeError, "schedule: expected a callable .* which returned None"),
+        ({"schedule": lambda lr, steps: lr + "a"}, TypeError, "^unsupported operand"),
         ({"schedule": "cosine", "lr": gs.schedules.constant(0.1)}, ValueError, "schedule: expected None where lr is"),
-        ({"schedule": "cosine", "lr": "0.1"}, TypeError, "lr|value"),
-        ({"schedule": lambda lr, steps: "high"}, TypeError, "lr: "),
+        ({"schedule": "cosine", "lr": "0.1"}, TypeError, "^lr: expected a finite number of at least 0, got '0.1'"),
+        ({"schedule": "constant", "lr": -1}, ValueError, "^lr: expected a finite number of at least 0, got -1"),
+        ({"lr": [0.1]}, TypeError, "^lr: "),
     ],
 )
 def test_schedules_that_are_none(iris, given, error, words):
     with pytest.raises(error, match=words):
         LogisticRegression("adam", **given).fit(*iris)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda params: gs.SGD([q.copy() for q in params], lr=0.1),
+        lambda params: gs.SGD([{"params": params}], lr=0.1),
+        lambda params: gs.SGD(dict(enumerate(params)), lr=0.1),
+        lambda params: gs.SGD(params[:1], lr=0.1),
+    ],
+)
+def test_optimizers_of_something_else_are_refused(iris, make):
+    with pytest.raises(ValueError, match=r"^optimizer: expected an Optimizer of the list of arrays .*got SGD\("):
+        MLPClassifier(4, optimizer=make).fit(*iris)
+
+
+@unconverged
+def test_optimizers_may_have_a_group_for_each_array(iris):
+    def make(params):
+        return gs.SGD([{"params": q, "weight_decay": 0.1 * (q.ndim == 2)} for q in params], lr=0.1)
+
+    assert MLPClassifier(4, optimizer=make, max_iter=30, random_state=0).fit(*iris).score(*iris) > 0.6
 
 
 @unconverged

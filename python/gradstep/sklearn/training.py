@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import sys
 import warnings
@@ -20,21 +21,22 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, check_non_negative, validate_data
 
 from gradstep.footprint import NAMED
-from gradstep.hyperparameters import PART, check_flag, check_float
+from gradstep.hyperparameters import PART, check, check_flag, check_float
 from gradstep.optimizer import Optimizer
+from gradstep.overlap import same_place
 from gradstep.schedules import AMOUNT, COUNT, Kind, ReduceOnPlateau, constant, cosine, one_cycle, polynomial
 from gradstep.sklearn.network import Floats, Network, forward
 from gradstep.snapshot import plateaus_of
 from gradstep.solve.minimize import minimize
 
 WHOLE_BATCH = "l-bfgs"  # the one name that is no rule
-# What a schedule's name makes of a learning rate and the number of steps of training.
-SCHEDULES: dict[str, Callable[..., Any]] = {
-    "constant": lambda lr, steps: constant(lr),
-    "cosine": cosine,
-    "one_cycle": one_cycle,
-    "polynomial": polynomial,
-    "reduce_on_plateau": lambda lr, steps: ReduceOnPlateau(lr),
+# What a schedule's name makes of an estimator, its learning rate and the number of steps of training.
+SCHEDULES: dict[str, Callable[[Any, float, int], Any]] = {
+    "constant": lambda model, lr, steps: constant(lr),
+    "cosine": lambda model, lr, steps: cosine(lr, steps),
+    "one_cycle": lambda model, lr, steps: one_cycle(lr, steps),
+    "polynomial": lambda model, lr, steps: polynomial(lr, steps),
+    "reduce_on_plateau": lambda model, lr, steps: model._plateau(lr),
 }
 
 Self = TypeVar("Self", bound="Trained")
@@ -121,6 +123,7 @@ class Trained(BaseEstimator):
 
     _optimizer_name: ClassVar = "optimizer"
     _kinds: ClassVar[dict[str, Kind]] = {
+        "lr": lambda name, value: value if value is None else check(name, value),
         "schedule": lambda name, value: value if value is None else SCHEDULE(name, value),
         "batch_size": _batch_size,
         "max_iter": COUNT,
@@ -212,6 +215,10 @@ class Trained(BaseEstimator):
 
     def _fit(self: Self, X: Any, y: Any, sample_weight: Any, *, incremental: bool = False, classes: Any = None) -> Self:
         given = self._check_parameters()
+        if incremental and self.schedule is not None:
+            raise ValueError(
+                f"schedule: expected None for partial_fit, which knows no last step, got {self.schedule!r}"
+            )
         first = not hasattr(self, "n_iter_") or not (self.warm_start or incremental)
         dtype = [np.float64, np.float32] if first else self._weights()[0][0].dtype
         X, targets = self._read(X, y, first, dtype, classes)
@@ -341,7 +348,7 @@ class Trained(BaseEstimator):
         return loss / total
 
     def _batch(self, samples: int) -> int:
-        return min(200 if isinstance(self.batch_size, str) else self.batch_size, samples)
+        return min(200 if isinstance(self.batch_size, str) else int(self.batch_size), samples)
 
     def _validate(self, network: Network, held: Data) -> float:
         score = self._merit(self._run(held.X, network.coefs, network.intercepts), held.y, held.weight)
@@ -359,10 +366,10 @@ class Trained(BaseEstimator):
         wanted = (getattr(self, self._optimizer_name), self.lr, self.schedule)
         before, make, lr, state = self._memory if incremental and self._memory else (None,) * 4
         if before != wanted:  # what it is made of may have schedules, which remember what they were told
-            given = wanted[0]
+            given, lr = wanted[0], deepcopy(self.lr)
             make = NAMED[given] if isinstance(given, str) else deepcopy(given) if isinstance(given, partial) else given
-            lr = deepcopy(self.lr) if self.schedule is None else self._scheduled(make, network, samples)
-        found = self._made(make, network, **({} if lr is None else {"lr": lr}))
+        rate = lr if self.schedule is None else self._scheduled(make, network, samples)
+        found = self._made(make, network, **({} if rate is None else {"lr": rate}))
         if state is not None:
             fresh = found.state_dict()
             if (fresh["rule"], fresh["params"]) == (state["rule"], state["params"]):
@@ -370,22 +377,39 @@ class Trained(BaseEstimator):
         return found, (wanted, make, lr)
 
     def _made(self, make: Callable[..., Any], network: Network, **settings: Any) -> Optimizer:
-        found = make(network.params, **settings)
+        name, found = self._optimizer_name, make(network.params, **settings)
         if not isinstance(found, Optimizer):
-            name = self._optimizer_name
             raise TypeError(f"{name}: expected a callable that returns an Optimizer, it returned {found!r}")
+        try:
+            arrays = found._forest.flatten(network.params, "params")
+        except (TypeError, ValueError):  # of groups, or of another container
+            arrays = ()
+        if len(arrays) != len(found._arrays) or not all(map(same_place, arrays, found._arrays)):
+            raise ValueError(f"{name}: expected an Optimizer of the list of arrays that it is given, got {found!r}")
         return found
 
     def _scheduled(self, make: Callable[..., Any], network: Network, samples: int) -> Any:
         """Return the schedule of `lr` over all epochs."""
-        value = self._made(make, network).groups[0]["lr"] if self.lr is None else self.lr
-        if callable(value):
-            raise ValueError(f"schedule: expected None where lr is a schedule, {value!r}, got {self.schedule!r}")
-        shape = SCHEDULES[self.schedule] if isinstance(self.schedule, str) else self.schedule
+        given, steps = self.schedule, int(self.max_iter) * -(-samples // self._batch(samples))
+        lr = self._made(make, network).groups[0]["lr"] if self.lr is None else self.lr
+        if callable(lr):
+            raise ValueError(f"schedule: expected None where lr is a schedule, {lr!r}, got {given!r}")
+        if isinstance(given, str):
+            return SCHEDULES[given](self, lr, steps)
+        words = f"schedule: expected a callable (lr, steps) -> schedule, got {given!r}"
         try:
-            return shape(value, steps=self.max_iter * -(-samples // self._batch(samples)))
-        except TypeError as error:
-            raise TypeError(f"schedule: expected a callable (lr, steps) -> schedule, got {shape!r}: {error}") from error
+            inspect.signature(given).bind(lr, steps=steps)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"{words}: {error}") from error
+        found = given(lr, steps=steps)
+        if not callable(found):
+            raise TypeError(f"{words}, which returned {found!r}")
+        return found
+
+    def _plateau(self, lr: float) -> ReduceOnPlateau:
+        """Return one that acts halfway to where training would end, and calls the same epochs bad."""
+        patience = 10 if math.isinf(self.n_iter_no_change) else (int(self.n_iter_no_change) - 1) // 2
+        return ReduceOnPlateau(lr, patience=patience, threshold=self.tol, threshold_mode="abs")
 
     def _raw(self, X: Any) -> Floats:
         check_is_fitted(self, "n_iter_")
