@@ -601,6 +601,20 @@ def test_on_a_device_a_factorisation_that_fails_is_told(monkeypatch):
     assert not stand_in.raises
 
 
+@pytest.mark.parametrize("method", ["l-bfgs", "newton-cg", "newton", "adam"])
+def test_gradients_may_lie_anywhere(method):
+    def unaligned(x):
+        made = np.ndarray(x.shape, x.dtype, buffer=bytearray(x.nbytes + 1), offset=1)
+        made[...] = rosen_der(x)
+        return made
+
+    hess = rosen_hess if method.startswith("newton") else None
+    options = {"maxiter": 50}
+    given = {"method": method, "hess": hess, "options": options}
+    found, want = (gs.minimize(rosen, [-1.2, 1.0], jac=jac, **given) for jac in (unaligned, rosen_der))
+    same(found.x, want.x)
+
+
 class TestStopping:
     def test_each_says_which(self):
         def run(**options):
@@ -617,6 +631,25 @@ class TestStopping:
         assert run(maxfun=5).status == 1
         assert run(maxfun=5).nfev == 5
         assert "maxfun" in run(maxfun=5).message
+
+    @pytest.mark.parametrize("maxfun", [2, 50, 200])
+    def test_products_by_differences_count_too(self, maxfun):
+        scales = np.logspace(0, 7, 3000)
+        start = 1e-3 / np.sqrt(scales)
+        found = gs.minimize(
+            lambda x: (0.5 * (scales * x) @ x, scales * x), start, jac=True, method="newton-cg",
+            options={"maxfun": maxfun},
+        )  # fmt: skip
+        assert found.nfev == maxfun
+        assert found.status == 1
+        assert "maxfun" in found.message
+
+    def test_newton_does_not_creep_along_a_wall(self):
+        fun = lambda x: (np.nan if x[0] > 0.7 else rosen(x), rosen_der(x))  # noqa: E731
+        found = gs.minimize(fun, [-1.2, 1.0, 0.2], jac=True, method="newton", hess=rosen_hess)
+        assert found.status == 2
+        assert found.nfev < 5000
+        assert 0.69 < found.x[0] <= 0.7
 
     @pytest.mark.parametrize(
         ("start", "bounds"),

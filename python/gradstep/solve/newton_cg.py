@@ -7,6 +7,7 @@ Numerical Analysis 20 (1983), 626-637.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -43,14 +44,14 @@ def minimize(objective: Objective, search: Search, *, hessian: Hessian) -> Any:
     widest = WIDEST * radius
     while not over:
         product = hessian.at(point.x, point.jac)
-        promised, square = inner.solve(product, point.jac, point.largest, radius)
-        if not math.isfinite(promised):
+        promised, square = inner.solve(product, point.jac, point.largest, radius, search.spent)
+        if search.spent():
+            over = True
+        elif not math.isfinite(promised):
             what = "a product of the Hessian is" if hessian.given else "gradients beside x, for differences, are"
             over = search.end(NOT_FINITE, f"{what} not finite, iteration {search.nit}")
         elif promised <= 0:
             over = search.stuck("the gradient shows no direction of descent")
-        elif search.spent():
-            over = True
         else:
             norm = math.sqrt(square)
             taken, ratio = _try(point, inner.step, promised)
@@ -90,7 +91,9 @@ class Inner:
         self.space = space
         self.step, self.residual, self.along = (space.vector() for _ in range(3))
 
-    def solve(self, product: Any, jac: Array, largest: float, radius: float) -> tuple[float, float]:
+    def solve(
+        self, product: Any, jac: Array, largest: float, radius: float, spent: Callable[[], bool]
+    ) -> tuple[float, float]:
         """Minimise the quadratic model within the region, to `step`.
 
         Parameters
@@ -103,6 +106,8 @@ class Inner:
             Its greatest magnitude.
         radius : float
             Of the region.
+        spent : callable
+            Whether no further evaluation is allowed, which ends it.
 
         Returns
         -------
@@ -118,6 +123,8 @@ class Inner:
         fallen = step_step = step_along = 0.0
         along_along = square
         for _ in range(2 * space.n):
+            if spent():
+                break
             times = product(along)
             curvature = space.dot(along, times)
             if not math.isfinite(curvature):

@@ -16,9 +16,10 @@ LINE = 64  # bytes: rows begin on cache lines
 
 
 def as_array(x: Any, label: str) -> Array:
-    """Return a NumPy array of what a user gave, which messages call `label`."""
+    """Return an aligned NumPy array of what a user gave, which messages call `label`."""
     try:
-        return np.asarray(x)
+        found = np.asarray(x)
+        return found if found.flags.aligned else found.copy()
     except ValueError:  # lists of unequal lengths
         raise ValueError(f"{label}: expected numbers in an array, got {shown(x)}") from None
 
