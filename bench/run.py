@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench import ROOT, machine
+from bench import ROOT, SHARED, machine
 from bench.case import Case, Figure, Measurement, Took
 from bench.questions import ask
 from bench.runner import Runner, play
@@ -84,9 +84,11 @@ def cases(question: str, quick: bool) -> list[str]:
     return [item.name for item in played if isinstance(item, Case)]
 
 
-def ask_aside(question: str, quick: bool, peers: Sequence[str], seconds: float) -> Iterator[dict[str, Any]]:
+def ask_aside(
+    question: str, quick: bool, peers: Sequence[str], seconds: float, shared: str
+) -> Iterator[dict[str, Any]]:
     """Answer a question in a process of its own; yield what it tells, or how it failed."""
-    environment = {k: v for k, v in os.environ.items() if k not in machine.UNSET}
+    environment = {k: v for k, v in os.environ.items() if k not in machine.UNSET} | {SHARED: shared}
     command = [sys.executable, "-m", "bench", "answer", question, f"--seconds={seconds}"]
     command += [*(["--quick"] if quick else []), "--peers", *peers]
     with (
@@ -108,8 +110,9 @@ def measure(run: Run, questions: Sequence[str], peers: Sequence[str], watch: Wat
     """Ask one question after the other, which share the time there is; `watch` sees everything that is told."""
     until = time.perf_counter() + (QUICK if run.quick else math.inf)
     weights = [START + len(cases(question, run.quick)) for question in questions]
-    for k, question in enumerate(questions):
-        seconds = (until - time.perf_counter()) * weights[k] / sum(weights[k:])
-        for told in ask_aside(question, run.quick, peers, seconds):
-            run.take(question, told)
-            watch(question, told)
+    with tempfile.TemporaryDirectory() as shared:
+        for k, question in enumerate(questions):
+            seconds = (until - time.perf_counter()) * weights[k] / sum(weights[k:])
+            for told in ask_aside(question, run.quick, peers, seconds, shared):
+                run.take(question, told)
+                watch(question, told)

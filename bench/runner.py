@@ -62,6 +62,7 @@ class Runner:
             done.runs += 1
             del ready
             gc.collect()
+            gc.freeze()  # what is left are modules: the next time need not go through them
         return done
 
     def _ready(self, case: Case, done: Measurement) -> dict[str, Contestant]:

@@ -29,7 +29,7 @@ TABLE = {
 
 # Words by which `--peers` knows them, here and in questions; a quick run leaves those out that take long to load.
 PEERS = ("python", "numpy", "numexpr", "numba", "torch", "jax", "deepspeed", "thinc", "scipy", "scikit-learn", "cupy")
-QUICK_PEERS = tuple(peer for peer in PEERS if peer not in ("jax", "deepspeed", "thinc"))
+QUICK_PEERS = tuple(peer for peer in PEERS if peer not in ("jax", "deepspeed", "thinc", "numba"))
 
 
 def peer_of(name: str) -> str | None:

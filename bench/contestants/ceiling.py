@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import math
+import os
 import statistics
 import subprocess
 import tempfile
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 
 import gradstep as gs
-from bench import ROOT
+from bench import ROOT, SHARED
 from bench.case import Absent, Array, Contestant
 from bench.work import Work, floats
 from gradstep import _cpu
@@ -28,15 +29,21 @@ IN_CACHE = 1 << 23  # bytes that a call sweeps at least: the start of its thread
 
 @functools.cache
 def library() -> Any:
-    """Compile bench/ceiling.cpp."""
-    out = Path(tempfile.mkdtemp()) / "ceiling.so"
+    """Load bench/ceiling.cpp, compiled once a run."""
+    folder = os.environ.get(SHARED) or tempfile.TemporaryDirectory()
+    out = Path(folder if isinstance(folder, str) else folder.name) / "ceiling.so"
+    if not out.exists():
+        _compile(out)
+    return ctypes.CDLL(str(out))
+
+
+def _compile(out: Path) -> None:
     command = ["g++", "-O3", "-march=native", "-std=c++20", "-shared", "-fPIC", "-pthread", "-fopenmp-simd"]
     command += ["-ffp-contract=fast", "-Wno-psabi"]
     try:
         subprocess.run([*command, str(ROOT / "bench/ceiling.cpp"), "-o", str(out)], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError) as error:
         raise Absent(f"it could not be compiled: {error}") from error
-    return ctypes.CDLL(str(out))
 
 
 def streams(arrays: Sequence[Array], threads: int) -> Contestant:
