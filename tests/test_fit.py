@@ -557,7 +557,7 @@ class TestFilesThatAreRefused:
             ({"arrays": {"history/lr": np.zeros(3)}}, "history: expected"),
             ({"arrays": {"params/0": np.zeros(6, "f4")}}, r"params\['a'\]: expected float32 of shape \(5,\)"),
             ({"arrays": {"best/1": np.zeros(6, "f4")}}, r"best\['b'\]: expected float32 of shape \(5, 2\)"),
-            ({"facts": {"plateaus": "[]"}}, "zip"),
+            ({"facts": {"plateaus": "[]"}}, "an optimizer with 0 ReduceOnPlateau, got 1"),
             ({"facts": {"plateaus": '[{"value": 1, "best": Infinity, "bad": -1, "cooldown": 0}]'}}, "'bad'"),
             ({"facts": {"plateaus": 3}}, "JSON"),
             ({"facts": {"data": {"epoch": 0}}}, "expected what state_dict"),

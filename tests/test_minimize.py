@@ -644,6 +644,35 @@ class TestStopping:
         assert found.status == 1
         assert "maxfun" in found.message
 
+    def test_differences_beside_nothing_finite_count_too(self):
+        fun = lambda x: (float(x @ x), 2 * x if (x == 1).all() else np.nan * x)  # noqa: E731
+        for maxfun in (2, 3):
+            found = gs.minimize(fun, np.ones(3), jac=True, method="newton-cg", options={"maxfun": maxfun})
+            assert (found.status, found.nfev) == (1, maxfun)
+
+    def test_a_whole_newton_step_may_be_as_short_as_rounding(self):
+        fun = lambda x: (5e19 * float((x - 1) @ (x - 1)), 1e20 * (x - 1))  # noqa: E731
+        hess = lambda x: np.array([[1e20]])  # noqa: E731
+        found = gs.minimize(fun, [1 + 2.0**-47], jac=True, method="newton", hess=hess)
+        assert (found.status, found.x) == (0, [1.0])
+
+    @pytest.mark.parametrize("method", ["newton", "newton-cg"])
+    @pytest.mark.parametrize(("large", "dtype"), [(1e7, "f4"), (1e13, "f8"), (1.7e18, "f8")])
+    def test_one_large_coordinate_hides_no_step_of_the_others(self, method, large, dtype):
+        def fun(x):
+            return float(rosen(x[1:].astype("f8")) + 0.5 * (float(x[0]) / large - 1) ** 2)
+
+        def jac(x):
+            return np.r_[(float(x[0]) / large - 1) / large, rosen_der(x[1:].astype("f8"))].astype(dtype)
+
+        def hess(x):
+            made = np.zeros((3, 3))
+            made[0, 0], made[1:, 1:] = large**-2, rosen_hess(x[1:].astype("f8"))
+            return made
+
+        found = gs.minimize(fun, np.array([large, -1.2, 1], dtype), jac=jac, hess=hess, method=method)
+        np.testing.assert_allclose(found.x[1:], 1, atol=1e-3)
+
     def test_newton_does_not_creep_along_a_wall(self):
         fun = lambda x: (np.nan if x[0] > 0.7 else rosen(x), rosen_der(x))  # noqa: E731
         found = gs.minimize(fun, [-1.2, 1.0, 0.2], jac=True, method="newton", hess=rosen_hess)

@@ -121,7 +121,10 @@ class Snapshot:
             self.average.load_state_dict(saved)
         if self.scaler:
             self.scaler.load_state_dict(facts["scaler"])
-        for plateau, state in zip(self.plateaus, json.loads(facts["plateaus"]), strict=True):
+        plateaus = json.loads(facts["plateaus"])
+        if len(plateaus) != len(self.plateaus):
+            raise ValueError(f"expected an optimizer with {len(plateaus)} ReduceOnPlateau, got {len(self.plateaus)}")
+        for plateau, state in zip(self.plateaus, plateaus, strict=True):
             plateau.load_state_dict(state)
         self.best = self._like_params("best", parts["best"]) if "best" in parts else []
         restore_all(self.optimizer._arrays, self._like_params("params", parts["params"]))

@@ -118,10 +118,10 @@ class MLPClassifier(Classifier, Perceptron):
         a ``ReduceOnPlateau`` is told the loss of each epoch. "l-bfgs" has none.
     schedule : str, callable or None
         How `lr`, a number then, changes over the steps of `max_iter` epochs: "constant", "cosine", "one_cycle",
-        "polynomial", or "reduce_on_plateau", to a tenth after half of `n_iter_no_change` epochs without progress;
-        or a callable that makes a schedule of the rate and the keyword `steps`, such as
-        ``functools.partial(gs.schedules.cosine, warmup=100)``. "l-bfgs" has none; `partial_fit`, which does not
-        know how many steps there will be, takes None and a schedule as `lr`.
+        "polynomial", or "reduce_on_plateau": where training would end for want of progress it goes on at a fifth
+        of the rate, down to 1e-6 (scikit-learn's "adaptive"); or a callable that makes a schedule of the rate and
+        the keyword `steps`, such as ``functools.partial(gs.schedules.cosine, warmup=100)``. "l-bfgs" has none, and
+        there is no `partial_fit` with one: a schedule as `lr` does not need to know the last step.
     alpha : float, default 1e-4
         Strength of the penalty, as scikit-learn has it: each batch has all of it.
     batch_size : int or "auto"
@@ -211,10 +211,10 @@ class MLPRegressor(RegressorMixin, Perceptron):
         a ``ReduceOnPlateau`` is told the loss of each epoch. "l-bfgs" has none.
     schedule : str, callable or None
         How `lr`, a number then, changes over the steps of `max_iter` epochs: "constant", "cosine", "one_cycle",
-        "polynomial", or "reduce_on_plateau", to a tenth after half of `n_iter_no_change` epochs without progress;
-        or a callable that makes a schedule of the rate and the keyword `steps`, such as
-        ``functools.partial(gs.schedules.cosine, warmup=100)``. "l-bfgs" has none; `partial_fit`, which does not
-        know how many steps there will be, takes None and a schedule as `lr`.
+        "polynomial", or "reduce_on_plateau": where training would end for want of progress it goes on at a fifth
+        of the rate, down to 1e-6 (scikit-learn's "adaptive"); or a callable that makes a schedule of the rate and
+        the keyword `steps`, such as ``functools.partial(gs.schedules.cosine, warmup=100)``. "l-bfgs" has none, and
+        there is no `partial_fit` with one: a schedule as `lr` does not need to know the last step.
     alpha : float, default 1e-4
         Strength of the penalty, as scikit-learn has it: each batch has all of it.
     batch_size : int or "auto"

@@ -30,13 +30,15 @@ from gradstep.snapshot import plateaus_of
 from gradstep.solve.minimize import minimize
 
 WHOLE_BATCH = "l-bfgs"  # the one name that is no rule
-# What a schedule's name makes of an estimator, its learning rate and the number of steps of training.
-SCHEDULES: dict[str, Callable[[Any, float, int], Any]] = {
-    "constant": lambda model, lr, steps: constant(lr),
-    "cosine": lambda model, lr, steps: cosine(lr, steps),
-    "one_cycle": lambda model, lr, steps: one_cycle(lr, steps),
-    "polynomial": lambda model, lr, steps: polynomial(lr, steps),
-    "reduce_on_plateau": lambda model, lr, steps: model._plateau(lr),
+WHERE_STALE = "reduce_on_plateau"
+LEAST = 1e-6  # the rate at which a plateau ends training after all; scikit-learn's
+# What a schedule's name makes of a learning rate and the number of steps of training.
+SCHEDULES: dict[str, Callable[[float, int], Any]] = {
+    "constant": lambda lr, steps: constant(lr),
+    "cosine": cosine,
+    "one_cycle": one_cycle,
+    "polynomial": polynomial,
+    WHERE_STALE: lambda lr, steps: ReduceOnPlateau(lr, factor=0.2, patience=0),
 }
 
 Self = TypeVar("Self", bound="Trained")
@@ -215,10 +217,6 @@ class Trained(BaseEstimator):
 
     def _fit(self: Self, X: Any, y: Any, sample_weight: Any, *, incremental: bool = False, classes: Any = None) -> Self:
         given = self._check_parameters()
-        if incremental and self.schedule is not None:
-            raise ValueError(
-                f"schedule: expected None for partial_fit, which knows no last step, got {self.schedule!r}"
-            )
         first = not hasattr(self, "n_iter_") or not (self.warm_start or incremental)
         dtype = [np.float64, np.float32] if first else self._weights()[0][0].dtype
         X, targets = self._read(X, y, first, dtype, classes)
@@ -308,7 +306,9 @@ class Trained(BaseEstimator):
         if not data.total() > 0:
             raise ValueError("sample_weight: expected weights above 0 beside those of the samples that are held out")
         optimizer, made = self._make_optimizer(network, len(data.y), incremental)
-        plateaus = plateaus_of(optimizer)
+        plateaus, lr = plateaus_of(optimizer), optimizer.groups[0]["lr"]
+        falling = lr if self.schedule == WHERE_STALE and isinstance(lr, ReduceOnPlateau) else None
+        plateaus = [plateau for plateau in plateaus if plateau is not falling]
         patience = _Patience(self.tol, self.n_iter_no_change)
         order, best, epoch = np.arange(len(data.y)), None, 0
         try:
@@ -321,6 +321,9 @@ class Trained(BaseEstimator):
                     plateau.report(loss)
                 if patience.better(-loss if score is None else score) and held is not None:
                     best = network.vector.copy()
+                if patience.over and falling is not None and falling(0) > LEAST:
+                    falling.report(math.inf)
+                    patience.stale = 0
             if not (incremental or patience.over):
                 words = f"max_iter={self.max_iter} epochs were made, and training has not converged"
                 warnings.warn(words, ConvergenceWarning, stacklevel=4)
@@ -384,7 +387,8 @@ class Trained(BaseEstimator):
             arrays = found._forest.flatten(network.params, "params")
         except (TypeError, ValueError):  # of groups, or of another container
             arrays = ()
-        if len(arrays) != len(found._arrays) or not all(map(same_place, arrays, found._arrays)):
+        single = any(a is network.params for a in arrays)  # of one array, which takes anything for that
+        if single or len(arrays) != len(found._arrays) or not all(map(same_place, arrays, found._arrays)):
             raise ValueError(f"{name}: expected an Optimizer of the list of arrays that it is given, got {found!r}")
         return found
 
@@ -395,7 +399,7 @@ class Trained(BaseEstimator):
         if callable(lr):
             raise ValueError(f"schedule: expected None where lr is a schedule, {lr!r}, got {given!r}")
         if isinstance(given, str):
-            return SCHEDULES[given](self, lr, steps)
+            return SCHEDULES[given](lr, steps)
         words = f"schedule: expected a callable (lr, steps) -> schedule, got {given!r}"
         try:
             inspect.signature(given).bind(lr, steps=steps)
@@ -405,11 +409,6 @@ class Trained(BaseEstimator):
         if not callable(found):
             raise TypeError(f"{words}, which returned {found!r}")
         return found
-
-    def _plateau(self, lr: float) -> ReduceOnPlateau:
-        """Return one that acts halfway to where training would end, and calls the same epochs bad."""
-        patience = 10 if math.isinf(self.n_iter_no_change) else (int(self.n_iter_no_change) - 1) // 2
-        return ReduceOnPlateau(lr, patience=patience, threshold=self.tol, threshold_mode="abs")
 
     def _raw(self, X: Any) -> Floats:
         check_is_fitted(self, "n_iter_")
@@ -430,6 +429,10 @@ class Trained(BaseEstimator):
         given = getattr(self, self._optimizer_name)
         if given == WHOLE_BATCH:
             raise AttributeError(f"partial_fit: {self._optimizer_name}={given!r} takes all data at once")
+        if self.schedule is not None:
+            raise AttributeError(
+                f"partial_fit: schedule={self.schedule!r} is one of all epochs of fit; lr may have one"
+            )
         return True
 
     def __sklearn_tags__(self) -> Any:

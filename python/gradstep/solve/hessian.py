@@ -59,7 +59,7 @@ class Hessian:
             raise ValueError(f"hess: expected shape {(n, n)}, got {found.shape}")
         return found.reshape(n, n)
 
-    def at(self, x: Array, jac: Array) -> Callable[[Array], Array]:
+    def at(self, x: Array, jac: Array, spent: Callable[[], bool]) -> Callable[[Array], Array]:
         """Return what multiplies a vector by the Hessian at `x`; without one, differences of gradients do."""
         objective = self.objective
         if self.hessp is not None:
@@ -69,7 +69,7 @@ class Hessian:
             if hasattr(matrix, "matvec"):
                 return lambda v: objective.vector_of(matrix.matvec(v), "hess")
             return partial(_multiply, matrix)
-        return Differences(objective, x, jac)
+        return Differences(objective, x, jac, spent)
 
     def _own(self, vector: Array) -> Array:
         space = self.objective.space
@@ -90,9 +90,12 @@ class Differences:
         Whose gradients they are.
     x, jac : array
         The point, and the gradient there.
+    spent : callable
+        Whether no further evaluation is allowed.
     """
 
-    def __init__(self, objective: Objective, x: Array, jac: Array) -> None:
+    def __init__(self, objective: Objective, x: Array, jac: Array, spent: Callable[[], bool]) -> None:
+        self.spent = spent
         self.objective, self.x, self.jac, self.product = objective, x, jac, objective.space.vector()
         self.scale = objective.gap * (1 + objective.space.largest(x))
         # Down to where rounding and truncation share what the shorter step leaves; the last is the other way.
@@ -111,6 +114,8 @@ class Differences:
             _, largest = space.run([combination], largest=g)
             if math.isfinite(largest):
                 self.shares = self.shares[min(k, len(self.shares) - 2) :]  # the next vector's step begins here
+                break
+            if self.spent():
                 break
         return self.product
 

@@ -50,17 +50,15 @@ def minimize(objective: Objective, search: Search, *, hessian: Hessian) -> Any:
             break
         space.run([(direction, [(-1.0, found.astype(space.dtype, copy=False))])])
         (slope, square), _ = space.run([], [((direction,), (point.jac, direction))])
-        length = math.sqrt(square)
-        shortest = float(np.finfo(space.dtype).eps) * space.largest(point.x) / length if length else 0.0
-        step = backtrack(search, point, direction, slope, shortest)
+        step = backtrack(search, point, direction, slope)
         if step == 0:
             over = search.status != STUCK or search.stuck("no step along the direction lowers fun")
         else:
-            over = search.moved(point.f, point.largest, step * length, lambda: space.twin(point.x))
+            over = search.moved(point.f, point.largest, step * math.sqrt(square), lambda: space.twin(point.x))
     return search.result(point.x, point.jac, nhev=hessian.nhev)
 
 
-def backtrack(search: Search, point: Point, direction: Array, slope: float, shortest: float) -> float:
+def backtrack(search: Search, point: Point, direction: Array, slope: float) -> float:
     """Halve the step from 1 on until the function falls enough, and take it; return the step, or 0 if there is none.
 
     Parameters
@@ -73,12 +71,10 @@ def backtrack(search: Search, point: Point, direction: Array, slope: float, shor
         Where to.
     slope : float
         Of the function along the direction.
-    shortest : float
-        The step that rounding hides in x: a shorter one is no progress, as beside a wall of NaN.
     """
     step = 1.0
-    for k in range(HALVINGS):
-        if search.spent() or (k and step <= shortest):
+    for _ in range(HALVINGS):
+        if search.spent() or (step < 1 and not point.moves(step, direction)):
             return 0.0
         f, largest = point.look(step, direction)
         falls = f < point.f and f - point.f <= DECREASE * step * slope

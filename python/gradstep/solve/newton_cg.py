@@ -43,7 +43,7 @@ def minimize(objective: Objective, search: Search, *, hessian: Hessian) -> Any:
     radius = max(1.0, 1024 * float(np.finfo(space.dtype).eps) * space.largest(point.x))  # to be told from rounding
     widest = WIDEST * radius
     while not over:
-        product = hessian.at(point.x, point.jac)
+        product = hessian.at(point.x, point.jac, search.spent)
         promised, square = inner.solve(product, point.jac, point.largest, radius, search.spent)
         if search.spent():
             over = True
@@ -61,7 +61,7 @@ def minimize(objective: Objective, search: Search, *, hessian: Hessian) -> Any:
                 radius = min(2 * radius, widest)
             if taken:
                 over = search.moved(point.f, point.largest, norm, lambda: space.twin(point.x))
-            elif radius <= NARROWEST * (1 + space.largest(point.x)):
+            elif radius <= NARROWEST * (1 + space.largest(point.x)) and not point.moves(1.0, inner.step):
                 over = search.stuck("no step within the trust region lowers fun")
     return search.result(point.x, point.jac, nhev=hessian.nhev)
 

@@ -15,6 +15,7 @@ from gradstep.solve.differences import accuracy, derivatives, moved
 from gradstep.solve.vectors import Space, as_array
 from gradstep.states import on_host
 
+CREEP = 64  # roundings of each element that a shortened step has to change one by
 LEVEL = 2.0**-50  # relative to the function: what may be rounding
 
 
@@ -197,6 +198,11 @@ class Point:
         """Evaluate a step along a direction away."""
         self.objective.space.run([(self.objective.trial, [(1.0, self.x), (step, direction)])])
         return self.evaluate()
+
+    def moves(self, step: float, direction: Array) -> bool:
+        """Whether a step along a direction changes an element of x by more than a few roundings: else it creeps."""
+        x, along = (np.abs(on_host(v)) for v in (self.x, direction))
+        return bool((step * along > CREEP * np.finfo(x.dtype).eps * x).any())
 
     def level(self, f: float, largest: float) -> bool:
         """Whether rounding hides how the function falls, close to the minimum, but not how the gradient does."""
