@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import timeit
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,12 @@ IN_CACHE = 1 << 23  # bytes that a call sweeps at least: the start of its thread
 @functools.cache
 def library() -> Any:
     """Load bench/ceiling.cpp, compiled once a run."""
-    folder = os.environ.get(SHARED) or tempfile.TemporaryDirectory()
-    out = Path(folder if isinstance(folder, str) else folder.name) / "ceiling.so"
-    if not out.exists():
-        _compile(out)
-    return ctypes.CDLL(str(out))
+    shared = os.environ.get(SHARED)
+    with nullcontext(shared) if shared else tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "ceiling.so"
+        if not out.exists():
+            _compile(out)
+        return ctypes.CDLL(str(out))
 
 
 def _compile(out: Path) -> None:
