@@ -657,6 +657,13 @@ class TestStopping:
         assert (found.status, found.x) == (0, [1.0])
 
     @pytest.mark.parametrize("method", ["newton", "newton-cg"])
+    def test_a_gradient_that_points_nowhere_ends_soon_at_zero(self, method):
+        hess = lambda x: np.eye(3)  # noqa: E731
+        found = gs.minimize(lambda x: float(x @ x), np.zeros(3), jac=lambda x: x + 1, method=method, hess=hess)
+        assert found.status == 2
+        assert found.nfev < 80
+
+    @pytest.mark.parametrize("method", ["newton", "newton-cg"])
     @pytest.mark.parametrize(("large", "dtype"), [(1e7, "f4"), (1e13, "f8"), (1.7e18, "f8")])
     def test_one_large_coordinate_hides_no_step_of_the_others(self, method, large, dtype):
         def fun(x):

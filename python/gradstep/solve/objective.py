@@ -199,10 +199,13 @@ class Point:
         self.objective.space.run([(self.objective.trial, [(1.0, self.x), (step, direction)])])
         return self.evaluate()
 
-    def moves(self, step: float, direction: Array) -> bool:
-        """Whether a step along a direction changes an element of x by more than a few roundings: else it creeps."""
+    def moves(self, step: float, direction: Array, least: float = 0.0) -> bool:
+        """Whether a step along a direction changes an element of x by more than a few roundings: else it creeps.
+
+        Those are of its magnitude plus `least`.
+        """
         x, along = (np.abs(on_host(v)) for v in (self.x, direction))
-        return bool((step * along > CREEP * np.finfo(x.dtype).eps * x).any())
+        return bool((step * along > CREEP * np.finfo(x.dtype).eps * (least + x)).any())
 
     def level(self, f: float, largest: float) -> bool:
         """Whether rounding hides how the function falls, close to the minimum, but not how the gradient does."""
