@@ -656,6 +656,20 @@ class TestStopping:
         found = gs.minimize(fun, [1 + 2.0**-47], jac=True, method="newton", hess=hess)
         assert (found.status, found.x) == (0, [1.0])
 
+    @pytest.mark.parametrize("away", [2, 3, 5])
+    def test_newton_may_take_a_few_roundings_at_a_time(self, away):
+        def root(x):
+            return np.sqrt(1 + (np.float64(x) - 1e6) ** 2)
+
+        found = gs.minimize(
+            lambda x: float(root(x).sum()),
+            np.full(2, 1e6 + away, "f4"),
+            jac=lambda x: ((np.float64(x) - 1e6) / root(x)).astype("f4"),
+            hess=lambda x: np.diag(root(x) ** -3),
+            method="newton",
+        )
+        assert (found.status, found.x.tolist()) == (0, [1e6, 1e6])
+
     @pytest.mark.parametrize("method", ["newton", "newton-cg"])
     def test_a_gradient_that_points_nowhere_ends_soon_at_zero(self, method):
         hess = lambda x: np.eye(3)  # noqa: E731

@@ -292,6 +292,35 @@ def test_a_plateau_by_name_is_scikit_learns_adaptive(kind, early_stopping):
 
 
 @unconverged
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_a_plateau_by_name_may_be_wrapped(iris, early_stopping):
+    made = []
+
+    def make(params, lr):
+        made.append(gs.NAG(params, lr=gs.schedules.warmup(lr, 3)))
+        return made[-1]
+
+    plain = {"batch_size": 20, "max_iter": 400, "tol": 1e-3, "n_iter_no_change": 3, "early_stopping": early_stopping}
+    MLPClassifier(8, optimizer=make, lr=0.1, schedule="reduce_on_plateau", random_state=0, **plain).fit(*iris)
+    assert made[-1].lr <= 1e-6
+
+    def own(params, lr):
+        return gs.NAG(params, lr=gs.schedules.ReduceOnPlateau(0.05))
+
+    MLPClassifier(8, optimizer=own, lr=0.1, schedule="reduce_on_plateau", random_state=0, **plain).fit(*iris)
+
+
+@unconverged
+def test_plateaus_remember_when_something_else_changes(iris):
+    plateau = gs.schedules.ReduceOnPlateau(0.1, factor=0.5, patience=0, threshold=10)
+    model = MLPClassifier(4, optimizer="nag", lr=plateau, random_state=0)
+    for _ in range(4):
+        model.partial_fit(*iris, classes=[0, 1, 2])
+    model.set_params(optimizer="momentum").partial_fit(*iris)
+    assert model._memory[3](0) == 0.1 / 2**5
+
+
+@unconverged
 def test_a_schedule_begins_with_the_rate_of_the_rule(iris):
     plain = {"max_iter": 3, "schedule": "polynomial", "random_state": 0}
     whole = MLPClassifier(8, optimizer=partial(gs.Adam, lr=0.05), **plain).fit(*iris)

@@ -305,10 +305,9 @@ class Trained(BaseEstimator):
         data, held = self._split(data, rng, incremental)
         if not data.total() > 0:
             raise ValueError("sample_weight: expected weights above 0 beside those of the samples that are held out")
-        optimizer, made = self._make_optimizer(network, len(data.y), incremental)
-        plateaus, lr = plateaus_of(optimizer), optimizer.groups[0]["lr"]
-        falling = lr if self.schedule == WHERE_STALE and isinstance(lr, ReduceOnPlateau) else None
-        plateaus = [plateau for plateau in plateaus if plateau is not falling]
+        optimizer, rate, made = self._make_optimizer(network, len(data.y), incremental)
+        falling = rate if self.schedule == WHERE_STALE else None
+        plateaus = [plateau for plateau in plateaus_of(optimizer) if plateau is not falling]
         patience = _Patience(self.tol, self.n_iter_no_change)
         order, best, epoch = np.arange(len(data.y)), None, 0
         try:
@@ -364,20 +363,24 @@ class Trained(BaseEstimator):
         if self.verbose:
             print(f"epoch {epoch}: loss {loss:.8f}" + ("" if score is None else f", score {score:.6f}"))
 
-    def _make_optimizer(self, network: Network, samples: int, incremental: bool) -> tuple[Optimizer, tuple[Any, ...]]:
-        """Return the optimizer, which goes on from where `partial_fit` left it, and what it was made of."""
-        wanted = (getattr(self, self._optimizer_name), self.lr, self.schedule)
-        before, make, lr, state = self._memory if incremental and self._memory else (None,) * 4
-        if before != wanted:  # what it is made of may have schedules, which remember what they were told
-            given, lr = wanted[0], deepcopy(self.lr)
+    def _make_optimizer(
+        self, network: Network, samples: int, incremental: bool
+    ) -> tuple[Optimizer, Any, tuple[Any, ...]]:
+        """Return the optimizer, which goes on from where `partial_fit` left it, its rate, and what it was made of."""
+        given = getattr(self, self._optimizer_name)
+        was_given, make, before, lr, state = self._memory if incremental and self._memory else (None,) * 5
+        # Both may have schedules, which remember what they were told.
+        if was_given is not given:
             make = NAMED[given] if isinstance(given, str) else deepcopy(given) if isinstance(given, partial) else given
+        if before is None or before != self.lr:
+            lr = deepcopy(self.lr)
         rate = lr if self.schedule is None else self._scheduled(make, network, samples)
         found = self._made(make, network, **({} if rate is None else {"lr": rate}))
         if state is not None:
             fresh = found.state_dict()
             if (fresh["rule"], fresh["params"]) == (state["rule"], state["params"]):
                 found.load_state_dict({**state, "groups": fresh["groups"]})  # hyperparameters as they are now
-        return found, (wanted, make, lr)
+        return found, rate, (given, make, self.lr, lr)
 
     def _made(self, make: Callable[..., Any], network: Network, **settings: Any) -> Optimizer:
         name, found = self._optimizer_name, make(network.params, **settings)
@@ -403,7 +406,9 @@ class Trained(BaseEstimator):
         words = f"schedule: expected a callable (lr, steps) -> schedule, got {given!r}"
         try:
             inspect.signature(given).bind(lr, steps=steps)
-        except (TypeError, ValueError) as error:
+        except ValueError:  # what is compiled may have no signature
+            pass
+        except TypeError as error:
             raise TypeError(f"{words}: {error}") from error
         found = given(lr, steps=steps)
         if not callable(found):

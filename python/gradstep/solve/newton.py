@@ -17,6 +17,7 @@ from gradstep.solve.search import NOT_FINITE, STUCK, Search
 
 DECREASE = 1e-4  # the share of what the slope promises that a step must bring
 HALVINGS = 60
+CREEPING = 8  # steps in a row, as beside a wall of NaN
 
 
 def minimize(objective: Objective, search: Search, *, hessian: Hessian) -> Any:
@@ -39,6 +40,7 @@ def minimize(objective: Objective, search: Search, *, hessian: Hessian) -> Any:
     space = objective.space
     direction, point = space.vector(), Point(objective)
     point.keep(*point.evaluate())
+    creeping = 0
     over = search.begin(point.f, point.largest)
     while not over:
         matrix = hessian.matrix(point.x)
@@ -55,6 +57,9 @@ def minimize(objective: Objective, search: Search, *, hessian: Hessian) -> Any:
             over = search.status != STUCK or search.stuck("no step along the direction lowers fun")
         else:
             over = search.moved(point.f, point.largest, step * math.sqrt(square), lambda: space.twin(point.x))
+            creeping = creeping + 1 if step < 1 and not point.moves(step, direction) else 0
+            if creeping == CREEPING and not over:
+                over = search.stuck("shortened steps change x no more than rounding does")
     return search.result(point.x, point.jac, nhev=hessian.nhev)
 
 
@@ -74,7 +79,7 @@ def backtrack(search: Search, point: Point, direction: Array, slope: float) -> f
     """
     step = 1.0
     for _ in range(HALVINGS):
-        if search.spent() or (step < 1 and not point.moves(step, direction)):
+        if search.spent():
             return 0.0
         f, largest = point.look(step, direction)
         falls = f < point.f and f - point.f <= DECREASE * step * slope
