@@ -656,6 +656,25 @@ class TestStopping:
         found = gs.minimize(fun, [1 + 2.0**-47], jac=True, method="newton", hess=hess)
         assert (found.status, found.x) == (0, [1.0])
 
+    @pytest.mark.parametrize("curvature", [1e4, 1e6, 1e10])
+    def test_newton_does_not_creep_where_the_hessian_is_singular(self, curvature):
+        matrix = np.diag([curvature, 1.0, 0.0])
+        found = gs.minimize(
+            lambda x: 0.5 * (x - 1) @ matrix @ (x - 1), np.zeros(3), jac=lambda x: matrix @ (x - 1),
+            hess=lambda x: matrix, method="newton", options={"gtol": 1e-6},
+        )  # fmt: skip
+        assert found.status == 0
+        assert found.nit < 100
+        np.testing.assert_allclose(found.x[:2], 1, atol=1e-5)
+
+    def test_newton_leaves_where_the_function_is_saturated(self):
+        found = gs.minimize(
+            lambda x: float(np.logaddexp(x, -x).sum()), [25.0, -30.0], jac=np.tanh,
+            hess=lambda x: np.diag(np.cosh(x) ** -2.0), method="newton",
+        )  # fmt: skip
+        assert found.status == 0
+        np.testing.assert_allclose(found.x, 0, atol=1e-5)
+
     @pytest.mark.parametrize("away", [2, 3, 5])
     def test_newton_may_take_a_few_roundings_at_a_time(self, away):
         def root(x):
@@ -675,7 +694,7 @@ class TestStopping:
         hess = lambda x: np.eye(3)  # noqa: E731
         found = gs.minimize(lambda x: float(x @ x), np.zeros(3), jac=lambda x: x + 1, method=method, hess=hess)
         assert found.status == 2
-        assert found.nfev < 80
+        assert found.nfev < 140
 
     @pytest.mark.parametrize("method", ["newton", "newton-cg"])
     @pytest.mark.parametrize(("large", "dtype"), [(1e7, "f4"), (1e13, "f8"), (1.7e18, "f8")])

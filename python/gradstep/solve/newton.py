@@ -6,6 +6,8 @@ J. Nocedal and S. J. Wright, "Numerical Optimization" (2006), section 3.4.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -16,8 +18,10 @@ from gradstep.solve.objective import Objective, Point
 from gradstep.solve.search import NOT_FINITE, STUCK, Search
 
 DECREASE = 1e-4  # the share of what the slope promises that a step must bring
-HALVINGS = 60
-CREEPING = 8  # steps in a row, as beside a wall of NaN
+HALVINGS = 128
+SINGULAR = 1e-12, 1e-8  # shifts of a matrix that only rounding makes indefinite, its own or that of differences
+INDEFINITE = 1e-3  # the least of another
+CREEPING, CREEP = 8, 64  # shortened steps in a row that change x by no more roundings, as beside a wall of NaN
 
 
 def minimize(objective: Objective, search: Search, *, hessian: Hessian) -> Any:
@@ -50,14 +54,16 @@ def minimize(objective: Objective, search: Search, *, hessian: Hessian) -> Any:
         if found is None:
             over = search.end(NOT_FINITE, f"hess is not finite at x, iteration {search.nit}")
             break
-        space.run([(direction, [(-1.0, found.astype(space.dtype, copy=False))])])
+        with np.errstate(over="ignore"):  # in float32; no step along it then lowers fun
+            found = found.astype(space.dtype, copy=False)
+        space.run([(direction, [(-1.0, found)])])
         (slope, square), _ = space.run([], [((direction,), (point.jac, direction))])
         step = backtrack(search, point, direction, slope)
         if step == 0:
             over = search.status != STUCK or search.stuck("no step along the direction lowers fun")
         else:
             over = search.moved(point.f, point.largest, step * math.sqrt(square), lambda: space.twin(point.x))
-            creeping = creeping + 1 if step < 1 and not point.moves(step, direction) else 0
+            creeping = creeping + 1 if step < 1 and not point.moves(step, direction, CREEP) else 0
             if creeping == CREEPING and not over:
                 over = search.stuck("shortened steps change x no more than rounding does")
     return search.result(point.x, point.jac, nhev=hessian.nhev)
@@ -79,7 +85,7 @@ def backtrack(search: Search, point: Point, direction: Array, slope: float) -> f
     """
     step = 1.0
     for _ in range(HALVINGS):
-        if search.spent():
+        if search.spent() or not point.moves(step, direction, 0.25):
             return 0.0
         f, largest = point.look(step, direction)
         falls = f < point.f and f - point.f <= DECREASE * step * slope
@@ -109,15 +115,28 @@ def solve(matrix: Array, jac: Array, on_device: bool) -> Array | None:
     scale = lapack.largest(matrix)
     if not math.isfinite(scale):
         return None
-    least = 1e-3 * scale or 1.0
-    lowest = lapack.lowest(matrix)
-    shift = 0.0 if lowest > 0 else least - lowest
-    while math.isfinite(shift):
-        found = lapack.solve(matrix, shift, jac)
-        if found is not None:
-            return found
-        shift = max(2 * shift, least)
-    return None
+    shifts = takewhile(math.isfinite, shifts_of(scale, lapack.lowest(matrix)))
+    return next((found for shift in shifts if (found := lapack.solve(matrix, shift, jac)) is not None), None)
+
+
+def shifts_of(scale: float, lowest: float) -> Iterator[float]:
+    """Give what to add to the diagonal, one after the other until it is enough.
+
+    Parameters
+    ----------
+    scale : float
+        Greatest magnitude of an element.
+    lowest : float
+        Lowest element of the diagonal.
+    """
+    if lowest > 0:
+        yield 0.0
+    if lowest >= 0:
+        yield from (share * scale for share in SINGULAR)
+    shift = (INDEFINITE * scale or 1.0) - min(lowest, 0.0)
+    while True:
+        yield shift
+        shift *= 2
 
 
 class Host:

@@ -61,7 +61,7 @@ def minimize(objective: Objective, search: Search, *, hessian: Hessian) -> Any:
                 radius = min(2 * radius, widest)
             if taken:
                 over = search.moved(point.f, point.largest, norm, lambda: space.twin(point.x))
-            elif radius <= NARROWEST * (1 + space.largest(point.x)) and not point.moves(1.0, inner.step, 1.0):
+            elif radius <= NARROWEST * (1 + space.largest(point.x)) and not point.moves(1.0, inner.step, 64, 1.0):
                 over = search.stuck("no step within the trust region lowers fun")
     return search.result(point.x, point.jac, nhev=hessian.nhev)
 

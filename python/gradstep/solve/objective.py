@@ -15,7 +15,6 @@ from gradstep.solve.differences import accuracy, derivatives, moved
 from gradstep.solve.vectors import Space, as_array
 from gradstep.states import on_host
 
-CREEP = 64  # roundings of each element: a step that changes none by more creeps
 LEVEL = 2.0**-50  # relative to the function: what may be rounding
 
 
@@ -199,13 +198,10 @@ class Point:
         self.objective.space.run([(self.objective.trial, [(1.0, self.x), (step, direction)])])
         return self.evaluate()
 
-    def moves(self, step: float, direction: Array, least: float = 0.0) -> bool:
-        """Whether a step along a direction changes an element of x by more than a few roundings: else it creeps.
-
-        Those are of its magnitude plus `least`.
-        """
+    def moves(self, step: float, direction: Array, roundings: float, least: float = 0.0) -> bool:
+        """Whether a step along a direction changes an element of x by more than some roundings of it plus `least`."""
         x, along = (np.abs(on_host(v)) for v in (self.x, direction))
-        return bool((step * along > CREEP * np.finfo(x.dtype).eps * (least + x)).any())
+        return bool((step * along > roundings * np.finfo(x.dtype).eps * (least + x)).any())
 
     def level(self, f: float, largest: float) -> bool:
         """Whether rounding hides how the function falls, close to the minimum, but not how the gradient does."""
