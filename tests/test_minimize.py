@@ -656,16 +656,15 @@ class TestStopping:
         found = gs.minimize(fun, [1 + 2.0**-47], jac=True, method="newton", hess=hess)
         assert (found.status, found.x) == (0, [1.0])
 
-    @pytest.mark.parametrize("curvature", [1e4, 1e6, 1e10])
-    def test_newton_does_not_creep_where_the_hessian_is_singular(self, curvature):
-        matrix = np.diag([curvature, 1.0, 0.0])
-        found = gs.minimize(
-            lambda x: 0.5 * (x - 1) @ matrix @ (x - 1), np.zeros(3), jac=lambda x: matrix @ (x - 1),
-            hess=lambda x: matrix, method="newton", options={"gtol": 1e-6},
-        )  # fmt: skip
-        assert found.status == 0
-        assert found.nit < 100
-        np.testing.assert_allclose(found.x[:2], 1, atol=1e-5)
+    def test_newton_stays_near_where_the_hessian_is_singular(self):
+        columns = np.random.default_rng(0).normal(size=(20, 3))
+        columns = np.c_[columns, columns[:, 0] + columns[:, 1]]
+        target = columns @ [1, 2, 3, 4] + np.random.default_rng(1).normal(size=20)
+        fun = lambda x: float(((columns @ x - target) ** 2).sum())  # noqa: E731
+        found = gs.minimize(fun, np.zeros(4), hess=lambda x: 2 * columns.T @ columns, method="newton")
+        assert found.success
+        assert found.nfev < 50
+        assert np.abs(found.x).max() < 10
 
     def test_newton_leaves_where_the_function_is_saturated(self):
         found = gs.minimize(

@@ -320,6 +320,17 @@ def test_plateaus_remember_when_something_else_changes(iris):
     assert model._memory[3](0) == 0.1 / 2**5
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_partial_fit_goes_on_after_weights_that_did_not_stay_finite(rng):
+    X = rng.normal(size=(300, 5))
+    y = (X[:, 0] > 0).astype(int)
+    model = MLPClassifier(4, optimizer="momentum", random_state=0, batch_size=50).partial_fit(X, y, classes=[0, 1])
+    before = copy.deepcopy(model).partial_fit(X, y)
+    with pytest.raises(ValueError, match="did not stay finite"):
+        model.partial_fit(X * 1e300, y)
+    np.testing.assert_array_equal(model.partial_fit(X, y).coefs_[0], before.coefs_[0])
+
+
 @unconverged
 def test_a_schedule_begins_with_the_rate_of_the_rule(iris):
     plain = {"max_iter": 3, "schedule": "polynomial", "random_state": 0}

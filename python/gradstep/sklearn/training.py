@@ -331,7 +331,8 @@ class Trained(BaseEstimator):
         if best is not None:
             network.vector[...] = best
         self.best_validation_score_ = None if held is None else patience.best
-        self._memory = (*made, optimizer.state_dict())
+        if np.isfinite(network.vector).all():  # else the calls to come go on from before
+            self._memory = (*made, optimizer.state_dict())
         return epoch
 
     def _epoch(

@@ -6,8 +6,6 @@ J. Nocedal and S. J. Wright, "Numerical Optimization" (2006), section 3.4.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -19,8 +17,6 @@ from gradstep.solve.search import NOT_FINITE, STUCK, Search
 
 DECREASE = 1e-4  # the share of what the slope promises that a step must bring
 HALVINGS = 128
-SINGULAR = 1e-12, 1e-8  # shifts of a matrix that only rounding makes indefinite, its own or that of differences
-INDEFINITE = 1e-3  # the least of another
 CREEPING, CREEP = 8, 64  # shortened steps in a row that change x by no more roundings, as beside a wall of NaN
 
 
@@ -115,28 +111,15 @@ def solve(matrix: Array, jac: Array, on_device: bool) -> Array | None:
     scale = lapack.largest(matrix)
     if not math.isfinite(scale):
         return None
-    shifts = takewhile(math.isfinite, shifts_of(scale, lapack.lowest(matrix)))
-    return next((found for shift in shifts if (found := lapack.solve(matrix, shift, jac)) is not None), None)
-
-
-def shifts_of(scale: float, lowest: float) -> Iterator[float]:
-    """Give what to add to the diagonal, one after the other until it is enough.
-
-    Parameters
-    ----------
-    scale : float
-        Greatest magnitude of an element.
-    lowest : float
-        Lowest element of the diagonal.
-    """
-    if lowest > 0:
-        yield 0.0
-    if lowest >= 0:
-        yield from (share * scale for share in SINGULAR)
-    shift = (INDEFINITE * scale or 1.0) - min(lowest, 0.0)
-    while True:
-        yield shift
-        shift *= 2
+    least = 1e-3 * scale or 1.0  # less would follow the gradient's rounding where the matrix is singular
+    lowest = lapack.lowest(matrix)
+    shift = 0.0 if lowest > 0 else least - lowest
+    while math.isfinite(shift):
+        found = lapack.solve(matrix, shift, jac)
+        if found is not None:
+            return found
+        shift = max(2 * shift, least)
+    return None
 
 
 class Host:
