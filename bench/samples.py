@@ -21,20 +21,25 @@ def ceiling_of(m: Measurement) -> str | None:
     return max(there, key=lambda name: rate(m, name), default=None)
 
 
+def bytes_of(m: Measurement, name: str) -> int:
+    """Return the bytes that a contestant moves: those of its case, or its own."""
+    return m.bytes_of.get(name, m.nbytes)
+
+
 def is_per_byte(m: Measurement, name: str) -> bool:
     """Whether it moves other bytes than its case, so that times are compared per byte."""
-    return m.bytes_of.get(name, m.nbytes) != m.nbytes
+    return bytes_of(m, name) != m.nbytes
 
 
 def rate(m: Measurement, name: str) -> float:
     """Return gigabytes a second, of the bytes that must be moved; of one, where a case does not count them."""
-    return (m.bytes_of.get(name, m.nbytes) or 1) / statistics.median(m.samples[name]) / 1e9
+    return (bytes_of(m, name) or 1) / statistics.median(m.samples[name]) / 1e9
 
 
 def ratios(m: Measurement, name: str, own: str) -> list[float]:
     """Return a contestant's time in ours, round by round; for as many bytes, where both say how many."""
-    bytes_of = m.bytes_of.get(name, m.nbytes) / m.bytes_of.get(own, m.nbytes) if m.nbytes else 1.0
-    return [theirs / mine / bytes_of for theirs, mine in zip(m.samples[name], m.samples[own], strict=False)]
+    more = bytes_of(m, name) / bytes_of(m, own) if m.nbytes else 1.0
+    return [theirs / mine / more for theirs, mine in zip(m.samples[name], m.samples[own], strict=False)]
 
 
 def quartiles(samples: Sequence[float]) -> tuple[float, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import statistics
 import time
+import timeit
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -78,12 +79,7 @@ def matmul() -> None:
 
 @functools.cache
 def _matmul_seconds() -> float:
-    def timed() -> float:
-        begin = time.perf_counter()
-        matmul()
-        return time.perf_counter() - begin
-
-    return statistics.median(timed() for _ in range(9))
+    return statistics.median(timeit.repeat(matmul, number=1, repeat=9))
 
 
 def waiting() -> None:

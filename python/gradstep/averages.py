@@ -12,7 +12,7 @@ from gradstep.backend import checked
 from gradstep.containers import Array, Container, Forest
 from gradstep.group import split_groups
 from gradstep.locks import Locked
-from gradstep.overlap import refuse_overlap, same_place
+from gradstep.overlap import refuse_overlap, same_places
 from gradstep.states import assign, check_like, copies_of, restore, to_host, zeros_like
 
 
@@ -226,7 +226,7 @@ class EMA(Locked):
 
     def _joins(self, arrays: Sequence[Array]) -> float:
         """Return the decay of the next update, of these parameters."""
-        if len(arrays) != len(self._arrays) or not all(map(same_place, arrays, self._arrays)):
+        if not same_places(arrays, self._arrays):
             raise ValueError("average: expected an EMA of this optimizer's parameters, in their order")
         if _swapped:
             _swapped.refuse(self)

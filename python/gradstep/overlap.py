@@ -71,6 +71,11 @@ def same_place(a: Array, b: Array) -> bool:
     return a is b or (a.dtype == b.dtype and a.shape == b.shape and extent(a, "") == extent(b, ""))
 
 
+def same_places(a: Sequence[Array], b: Sequence[Array]) -> bool:
+    """Whether two rows of arrays are, one by one, the same elements of memory."""
+    return len(a) == len(b) and all(map(same_place, a, b))
+
+
 def refuse_overlap(arrays: Sequence[Array], labels: Sequence[str], argument: str = "params") -> None:
     """Raise a ValueError if an element of one array is also one of another, or twice one of the same.
 

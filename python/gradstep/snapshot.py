@@ -21,7 +21,7 @@ from gradstep.group import split_groups
 from gradstep.lbfgs import LBFGS
 from gradstep.loss_scaler import LossScaler
 from gradstep.optimizer import Optimizer
-from gradstep.overlap import same_place
+from gradstep.overlap import same_places
 from gradstep.schedules import ReduceOnPlateau
 from gradstep.states import on_host, restore_all, to_host
 
@@ -164,7 +164,7 @@ def optimizer_on(params: Container, optimizer: Any) -> Optimizer:
     containers, _, grouped = split_groups(params, None)
     forest = Forest(containers, grouped)
     _, arrays = checked(forest.arrays(containers), forest.labels)
-    if len(arrays) != len(optimizer._arrays) or not all(map(same_place, arrays, optimizer._arrays)):
+    if not same_places(arrays, optimizer._arrays):
         raise ValueError("params: expected the arrays that optimizer was made with, in their order")
     return optimizer
 

@@ -23,7 +23,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, chec
 from gradstep.footprint import NAMED
 from gradstep.hyperparameters import PART, check, check_flag, check_float
 from gradstep.optimizer import Optimizer
-from gradstep.overlap import same_place
+from gradstep.overlap import same_places
 from gradstep.schedules import AMOUNT, COUNT, Kind, ReduceOnPlateau, constant, cosine, one_cycle, polynomial
 from gradstep.sklearn.network import Floats, Network, forward
 from gradstep.snapshot import plateaus_of
@@ -392,7 +392,7 @@ class Trained(BaseEstimator):
         except (TypeError, ValueError):  # of groups, or of another container
             arrays = ()
         single = any(a is network.params for a in arrays)  # of one array, which takes anything for that
-        if single or len(arrays) != len(found._arrays) or not all(map(same_place, arrays, found._arrays)):
+        if single or not same_places(arrays, found._arrays):
             raise ValueError(f"{name}: expected an Optimizer of the list of arrays that it is given, got {found!r}")
         return found
 

@@ -12,12 +12,12 @@ import numpy as np
 
 from gradstep.containers import Array
 from gradstep.solve.hessian import Hessian
-from gradstep.solve.objective import Objective, Point
+from gradstep.solve.objective import CREEP, Objective, Point
 from gradstep.solve.search import NOT_FINITE, STUCK, Search
 
 DECREASE = 1e-4  # the share of what the slope promises that a step must bring
 HALVINGS = 128
-CREEPING, CREEP = 8, 64  # shortened steps in a row that change x by no more roundings, as beside a wall of NaN
+CREEPING = 8  # shortened steps in a row, as beside a wall of NaN
 
 
 def minimize(objective: Objective, search: Search, *, hessian: Hessian) -> Any:

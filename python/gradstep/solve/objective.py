@@ -15,6 +15,7 @@ from gradstep.solve.differences import accuracy, derivatives, moved
 from gradstep.solve.vectors import Space, as_array
 from gradstep.states import on_host
 
+CREEP = 64  # roundings of each element: a step that changes none by more makes no progress
 LEVEL = 2.0**-50  # relative to the function: what may be rounding
 
 
