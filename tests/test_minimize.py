@@ -593,11 +593,12 @@ def test_on_a_device_a_factorisation_that_fails_is_told(monkeypatch):
     stand_in = CuPy()
     for name in ("cupy", "cupyx", "cupyx.scipy", "cupyx.scipy.linalg"):
         monkeypatch.setitem(sys.modules, name, stand_in)
-    device, gradient = gs.solve.newton.Device(), np.array([3.0, 4.0])
+    device, gradient = gs.solve.shifted.Device(), np.array([3.0, 4.0])
     indefinite = np.array([[1.0, 2.0], [2.0, 1.0]])
     assert device.solve(indefinite, 0.0, gradient) is None
     found = device.solve(indefinite, 3.0, gradient)
     np.testing.assert_allclose((indefinite + 3 * np.eye(2)) @ found, gradient)
+    assert device.solve(np.array([[1.0, 1.0], [1.0, 1.0 + 1e-14]]), 0.0, gradient) is None  # but for rounding
     assert not stand_in.raises
 
 
@@ -666,11 +667,59 @@ class TestStopping:
         assert found.nfev < 50
         assert np.abs(found.x).max() < 10
 
-    def test_newton_leaves_where_the_function_is_saturated(self):
+    @pytest.mark.parametrize("noisy", [False, True])
+    def test_newton_where_the_hessian_is_singular_and_badly_scaled(self, noisy, rng):
+        for _ in range(8):
+            n = rng.integers(2, 8)
+            rows = rng.normal(size=(30, n - 1)) @ (rng.normal(size=(n - 1, n)) * 10 ** rng.uniform(-2, 2, n))
+            target = rng.normal(size=30)
+            fun = lambda x: float(((rows @ x - target) ** 2).sum())  # noqa: E731, B023
+            jac = None if noisy else lambda x: 2 * rows.T @ (rows @ x - target)  # noqa: B023
+            found = gs.minimize(fun, np.zeros(n), jac=jac, hess=lambda x: 2 * rows.T @ rows, method="newton")  # noqa: B023
+            lowest = fun(np.linalg.lstsq(rows, target, rcond=None)[0])
+            assert found.fun == pytest.approx(lowest, rel=1e-6)
+            assert found.nit < (200 if noisy else 20)
+            assert np.abs(found.x).max() < 1e3
+            assert noisy or found.success
+
+    @pytest.mark.parametrize("far", [1, 10, 30])
+    def test_newton_where_the_hessian_is_indefinite_and_singular(self, far, rng):
+        target = rng.normal(size=(5, 2)) @ rng.normal(size=(2, 6))
+
+        def parts(x):
+            left, right = x[:10].reshape(5, 2), x[10:].reshape(6, 2)
+            return left, right, left @ right.T - target
+
+        def jac(x):
+            left, right, error = parts(x)
+            return np.r_[(error @ right).ravel(), (error.T @ left).ravel()]
+
+        def hess(x):
+            left, right, error = parts(x)
+            across = np.einsum("ij,kl->ikjl", error, np.eye(2)) + np.einsum("jk,il->ikjl", right, left)
+            across = across.reshape(10, 12)
+            return np.block([
+                [np.kron(np.eye(5), right.T @ right), across], [across.T, np.kron(np.eye(6), left.T @ left)],
+            ])  # fmt: skip
+
+        start = rng.normal(size=22) * far
+        step = 1e-6 * rng.normal(size=22)
+        np.testing.assert_allclose(hess(start) @ step, jac(start + step) - jac(start), atol=1e-9)
+        fun = lambda x: 0.5 * float((parts(x)[2] ** 2).sum())  # noqa: E731
+        found = gs.minimize(fun, start, jac=jac, hess=hess, method="newton")
+        assert found.success
+        assert found.fun < 1e-6
+        assert found.nit < 300
+
+    @pytest.mark.parametrize("far", [25.0, 50.0, 300.0, 1e4])
+    def test_newton_leaves_where_the_function_is_saturated(self, far):
+        def hess(x):
+            with np.errstate(over="ignore"):
+                return np.diag(np.cosh(x) ** -2.0)
+
         found = gs.minimize(
-            lambda x: float(np.logaddexp(x, -x).sum()), [25.0, -30.0], jac=np.tanh,
-            hess=lambda x: np.diag(np.cosh(x) ** -2.0), method="newton",
-        )  # fmt: skip
+            lambda x: float(np.logaddexp(x, -x).sum()), [far, -0.9 * far, 1.0], jac=np.tanh, hess=hess, method="newton"
+        )
         assert found.status == 0
         np.testing.assert_allclose(found.x, 0, atol=1e-5)
 

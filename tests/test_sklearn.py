@@ -317,14 +317,32 @@ def test_plateaus_remember_when_something_else_changes(iris):
     for _ in range(4):
         model.partial_fit(*iris, classes=[0, 1, 2])
     model.set_params(optimizer="momentum").partial_fit(*iris)
-    assert model._memory[3](0) == 0.1 / 2**5
+    assert model._memory.plateaus[0]["value"] == 0.1 / 2**5
+
+
+@unconverged
+def test_partial_fit_takes_the_rate_as_it_is_now(iris):
+    class Rate:
+        value = 0.0
+
+        def __call__(self, step):
+            return self.value
+
+    rate = Rate()
+    model = MLPClassifier(4, optimizer="sgd", lr=rate, random_state=0).partial_fit(*iris, classes=[0, 1, 2])
+    before = model.coefs_[0].copy()
+    np.testing.assert_array_equal(model.partial_fit(*iris).coefs_[0], before)
+    rate.value = 0.1
+    assert (model.partial_fit(*iris).coefs_[0] != before).any()
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_partial_fit_goes_on_after_weights_that_did_not_stay_finite(rng):
     X = rng.normal(size=(300, 5))
     y = (X[:, 0] > 0).astype(int)
-    model = MLPClassifier(4, optimizer="momentum", random_state=0, batch_size=50).partial_fit(X, y, classes=[0, 1])
+    lr = gs.schedules.ReduceOnPlateau(0.001, factor=0.5, patience=0, threshold=10)
+    model = MLPClassifier(4, optimizer="momentum", lr=lr, random_state=0, batch_size=50)
+    model.partial_fit(X, y, classes=[0, 1])
     before = copy.deepcopy(model).partial_fit(X, y)
     with pytest.raises(ValueError, match="did not stay finite"):
         model.partial_fit(X * 1e300, y)
@@ -452,8 +470,20 @@ def test_weights_of_zero_leave_samples_out(iris, model):
     weighted, fewer = clone(model).fit(X, y, sample_weight=weight), clone(model).fit(X[1::2], y[1::2])
     np.testing.assert_allclose(weighted.predict(X), fewer.predict(X))
     assert weighted.loss_ == pytest.approx(fewer.loss_)
-    half = np.where(np.arange(len(y)) < 75, 0.0, 1.0)
-    assert np.isfinite(clone(model).set_params(batch_size=10).fit(X, y, sample_weight=half).loss_)
+
+
+@unconverged
+@pytest.mark.parametrize("model", FIRST_ORDER, ids=names)
+@pytest.mark.parametrize("more", [{"schedule": "cosine", "lr": 0.01}, {"early_stopping": True}], ids=str)
+def test_samples_of_weight_zero_are_as_if_they_were_not_there(iris, model, more, rng):
+    X, y = iris
+    weight = np.where(rng.random(len(y)) < 0.6, 0.0, rng.uniform(1, 2, len(y)))
+    some = weight > 0
+    model = clone(model).set_params(random_state=0, batch_size=8, **more)
+    weighted, fewer = clone(model).fit(X, y, weight), clone(model).fit(X[some], y[some], weight[some])
+    np.testing.assert_array_equal(weighted.loss_curve_, fewer.loss_curve_)
+    assert weighted.validation_scores_ == fewer.validation_scores_
+    assert weighted.t_ == fewer.t_ == some.sum() * weighted.n_iter_ or more.get("early_stopping")
 
 
 @unconverged
@@ -511,7 +541,9 @@ def test_clip_norm_and_verbose(iris, capsys):
     [
         ({"optimizer": "adamax"}, ValueError, "optimizer: expected one of 'gradient_descent', .* got 'adamax'"),
         ({"optimizer": 3}, TypeError, "optimizer: expected one of .* or a callable params -> Optimizer, got 3"),
-        ({"optimizer": list}, TypeError, "optimizer: expected a callable that returns an Optimizer, it returned"),
+        ({"optimizer": list}, TypeError, r"optimizer: expected a callable \(params\) -> Optimizer, got .*, which returned \["),
+        ({"optimizer": decay}, TypeError, r"optimizer: expected a callable \(params\) -> Optimizer, got .*: missing a"),
+        ({"optimizer": lambda q: gs.SGD(q), "lr": 0.1}, TypeError, r"optimizer: expected a callable \(params, lr\) -> "),
         ({"lr": -1.0}, ValueError, "lr: expected a finite number of at least 0, got -1.0"),
         ({"clip_norm": -1.0}, ValueError, "clip_norm: expected a number of at least 0, got -1.0"),
         ({"activation": "gelu"}, ValueError, "activation: expected one of 'identity', .* got 'gelu'"),
@@ -640,25 +672,15 @@ def test_an_intercept_that_is_switched_off_goes(optimizer, rng):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_plateau_inside_the_optimizer_stays_as_it_was(rng):
+@pytest.mark.parametrize("kind", ["partial", "function"])
+def test_a_plateau_inside_the_optimizer_stays_as_it_was(kind, rng):
     X, y = rng.normal(size=(100, 5)), rng.integers(0, 2, 100)
     plateau = gs.schedules.ReduceOnPlateau(0.5, patience=0, threshold=0.5)
-    found = MLPClassifier(4, optimizer=partial(gs.SGD, lr=plateau), max_iter=30, random_state=0)
+    make = {"partial": partial(gs.SGD, lr=plateau), "function": lambda params: gs.SGD(params, lr=plateau)}[kind]
+    found = MLPClassifier(4, optimizer=make, max_iter=30, random_state=0)
     losses = [found.fit(X, y).loss_ for _ in range(2)]
     assert losses[0] == losses[1]
     assert plateau(0) == 0.5
     for _ in range(30):  # which remembers between calls what it was told
         found.partial_fit(X, y)
-    assert found._memory[1].keywords["lr"](0) < 0.5
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_weights_that_leave_nothing_to_train_on(rng):
-    X, y = rng.normal(size=(50, 3)), rng.integers(0, 2, 50)
-    words = []
-    for weight in np.eye(50):
-        try:
-            MLPClassifier(4, early_stopping=True, random_state=2, max_iter=2).fit(X, y, weight)
-        except ValueError as error:
-            words.append(str(error))
-    assert "sample_weight: expected weights above 0 beside those of the samples that are held out" in words
+    assert found._memory.plateaus[0]["value"] < plateau(0) == 0.5

@@ -95,7 +95,7 @@ def everything(opt, params):
 def test_it_leaves_no_trace(rng, row, name, end):
     whole = randoms(rng, (6, 4), name)
     params = {"a": randoms(rng, 5, name), "b": whole[1:, ::2], "still": randoms(rng, 2, name)}
-    schedule, plateau = S.cosine(0.01, steps=9), S.ReduceOnPlateau(0.01)
+    schedule, plateau = S.cosine(0.01, steps=9), S.ReduceOnPlateau(0.01, mode="max")
     opt = row.make(params, **{**row.hypers, "lr": plateau, "weight_decay": schedule, "master_weights": True})
     data = minibatches(np.arange(30.0), batch_size=4, epochs=3, seed=1)
     calls = []

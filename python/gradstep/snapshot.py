@@ -170,9 +170,14 @@ def optimizer_on(params: Container, optimizer: Any) -> Optimizer:
 
 
 def plateaus_of(optimizer: Optimizer) -> list[ReduceOnPlateau]:
-    """Return every `ReduceOnPlateau` among an optimizer's hyperparameters, which has to watch a loss."""
+    """Return every `ReduceOnPlateau` among an optimizer's hyperparameters."""
     found = _plateaus([list(group.values()) for group in optimizer.groups])
-    plateaus = list({id(one): one for one in found}.values())
+    return list({id(one): one for one in found}.values())
+
+
+def loss_plateaus_of(optimizer: Optimizer) -> list[ReduceOnPlateau]:
+    """Return every `ReduceOnPlateau` among an optimizer's hyperparameters, each of which has to watch a loss."""
+    plateaus = plateaus_of(optimizer)
     if upwards := [one for one in plateaus if one.mode == "max"]:
         raise ValueError(f'optimizer: expected schedules with mode="min", for smaller is better here, got {upwards[0]}')
     return plateaus

@@ -16,7 +16,7 @@ from gradstep.hyperparameters import LIMIT, NON_NEGATIVE, check_choice, check_fl
 from gradstep.loss_scaler import LossScaler
 from gradstep.optimizer import PROPAGATE, Optimizer
 from gradstep.progress import bar
-from gradstep.snapshot import History, Snapshot, optimizer_on, plateaus_of
+from gradstep.snapshot import History, Snapshot, loss_plateaus_of, optimizer_on
 from gradstep.solve.objective import pair, plain
 from gradstep.states import restore_all, to_host
 
@@ -240,7 +240,7 @@ def fit(
     if average is not None:
         average._joins(optimizer._arrays)
     snapshot = Snapshot(optimizer, feed_of(data, epochs), average, scaler)
-    plateaus_of(optimizer)
+    loss_plateaus_of(optimizer)
     norm = math.inf if clip_norm is None and gtol is not None else clip_norm
     options: dict[str, Any] = {"clip_norm": norm, "clip_value": clip_value, "average": average}
     for name, flag in (("zero_grads", zero_grads), ("health", health)):

@@ -20,13 +20,14 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, check_non_negative, validate_data
 
+from gradstep.containers import shown
 from gradstep.footprint import NAMED
 from gradstep.hyperparameters import PART, check, check_flag, check_float
 from gradstep.optimizer import Optimizer
 from gradstep.overlap import same_places
 from gradstep.schedules import AMOUNT, COUNT, Kind, ReduceOnPlateau, constant, cosine, one_cycle, polynomial
 from gradstep.sklearn.network import Floats, Network, forward
-from gradstep.snapshot import plateaus_of
+from gradstep.snapshot import loss_plateaus_of, plateaus_of
 from gradstep.solve.minimize import minimize
 
 WHOLE_BATCH = "l-bfgs"  # the one name that is no rule
@@ -57,6 +58,13 @@ class Data(NamedTuple):
         """Return the sum of the weights."""
         return float(len(self.y)) if self.weight is None else float(self.weight.sum())
 
+    def weighed(self) -> Data:
+        """Return the samples with weights above 0, so that those of 0 are as if they were not there."""
+        if self.weight is None or self.weight.all():
+            return self
+        kept = np.flatnonzero(self.weight)
+        return Data(*(a[kept] for a in self))
+
 
 def _named(names: Sequence[str], otherwise: str, name: str, value: Any) -> Any:
     words = f"{name}: expected one of {', '.join(map(repr, names))}, or {otherwise}, got {value!r}"
@@ -69,6 +77,17 @@ def _named(names: Sequence[str], otherwise: str, name: str, value: Any) -> Any:
 
 OPTIMIZER = partial(_named, [*NAMED, WHOLE_BATCH], "a callable params -> Optimizer")
 SCHEDULE = partial(_named, [*SCHEDULES], "a callable (lr, steps) -> schedule, or None")
+
+
+def _called(words: str, function: Callable[..., Any], *args: Any, **settings: Any) -> Any:
+    """Call a user's function; that it does not take these arguments is told in words."""
+    try:
+        inspect.signature(function).bind(*args, **settings)
+    except ValueError:  # what is compiled may have no signature
+        pass
+    except TypeError as error:
+        raise TypeError(f"{words}: {error}") from error
+    return function(*args, **settings)
 
 
 def _batch_size(name: str, value: Any) -> Any:
@@ -99,6 +118,15 @@ def _gather(array: Any, rows: Any, out: Any) -> Any:
     if out is None:
         return None if array is None else array[rows]
     return np.take(array, rows, axis=0, out=out[: len(rows)], mode="clip")  # "raise" would copy once more
+
+
+class Memory(NamedTuple):
+    """What `partial_fit` goes on from: the parameters of that name, what plateaus were told, and the state."""
+
+    optimizer: Any
+    lr: Any
+    plateaus: list[dict[str, Any]]
+    state: dict[str, Any]
 
 
 class _Patience:
@@ -226,6 +254,7 @@ class Trained(BaseEstimator):
         data = Data(X, targets, self._weigh(targets, sample_weight, incremental))
         if not data.total() > 0:
             raise ValueError(f"sample_weight: expected a sum above 0, got {data.total()!r}")
+        data = data.weighed()
         rng = check_random_state(self.random_state)
         network = self._network(data, first, rng)
         if first:
@@ -233,7 +262,7 @@ class Trained(BaseEstimator):
             self.loss_curve_: list[float] = []
             self.validation_scores_: list[float] | None = None
             self.best_validation_score_: float | None = None
-            self._memory: tuple[Any, ...] | None = None
+            self._memory: Memory | None = None
         with np.errstate(over="ignore", invalid="ignore"):  # told by the error below
             if given == WHOLE_BATCH:
                 epochs = self._minimize(network, data)
@@ -303,11 +332,11 @@ class Trained(BaseEstimator):
 
     def _train(self, network: Network, data: Data, rng: np.random.RandomState, incremental: bool) -> int:
         data, held = self._split(data, rng, incremental)
-        if not data.total() > 0:
-            raise ValueError("sample_weight: expected weights above 0 beside those of the samples that are held out")
-        optimizer, rate, made = self._make_optimizer(network, len(data.y), incremental)
+        optimizer, rate = self._make_optimizer(network, len(data.y))
+        if incremental and self._memory:
+            self._recall(self._memory, optimizer)
         falling = rate if self.schedule == WHERE_STALE else None
-        plateaus = [plateau for plateau in plateaus_of(optimizer) if plateau is not falling]
+        plateaus = [plateau for plateau in loss_plateaus_of(optimizer) if plateau is not falling]
         patience = _Patience(self.tol, self.n_iter_no_change)
         order, best, epoch = np.arange(len(data.y)), None, 0
         try:
@@ -332,7 +361,8 @@ class Trained(BaseEstimator):
             network.vector[...] = best
         self.best_validation_score_ = None if held is None else patience.best
         if np.isfinite(network.vector).all():  # else the calls to come go on from before
-            self._memory = (*made, optimizer.state_dict())
+            told = [plateau.state_dict() for plateau in plateaus_of(optimizer)]
+            self._memory = Memory(getattr(self, self._optimizer_name), self.lr, told, optimizer.state_dict())
         return epoch
 
     def _epoch(
@@ -345,9 +375,8 @@ class Trained(BaseEstimator):
         loss = 0.0
         for batch in _batches(data, size, rng if self.shuffle else None, order):
             share = batch.total()
-            if share:
-                loss += share * network.loss_and_grads(*batch, share, self._decay(share, total))
-                optimizer.step(network.param_grads, **clip)
+            loss += share * network.loss_and_grads(*batch, share, self._decay(share, total))
+            optimizer.step(network.param_grads, **clip)
         return loss / total
 
     def _batch(self, samples: int) -> int:
@@ -364,29 +393,34 @@ class Trained(BaseEstimator):
         if self.verbose:
             print(f"epoch {epoch}: loss {loss:.8f}" + ("" if score is None else f", score {score:.6f}"))
 
-    def _make_optimizer(
-        self, network: Network, samples: int, incremental: bool
-    ) -> tuple[Optimizer, Any, tuple[Any, ...]]:
-        """Return the optimizer, which goes on from where `partial_fit` left it, its rate, and what it was made of."""
+    def _make_optimizer(self, network: Network, samples: int) -> tuple[Optimizer, Any]:
+        """Return the optimizer, and its rate where `lr` or `schedule` say it."""
         given = getattr(self, self._optimizer_name)
-        was_given, make, before, lr, state = self._memory if incremental and self._memory else (None,) * 5
-        # Both may have schedules, which remember what they were told.
-        if was_given is not given:
-            make = NAMED[given] if isinstance(given, str) else deepcopy(given) if isinstance(given, partial) else given
-        if before is None or before != self.lr:
-            lr = deepcopy(self.lr)
-        rate = lr if self.schedule is None else self._scheduled(make, network, samples)
+        make = NAMED[given] if isinstance(given, str) else given
+        rate = self.lr if self.schedule is None else self._scheduled(make, network, samples)
         found = self._made(make, network, **({} if rate is None else {"lr": rate}))
-        if state is not None:
-            fresh = found.state_dict()
-            if (fresh["rule"], fresh["params"]) == (state["rule"], state["params"]):
-                found.load_state_dict({**state, "groups": fresh["groups"]})  # hyperparameters as they are now
-        return found, rate, (given, make, self.lr, lr)
+        if plateaus_of(found):  # which remember what they are told, and may be the user's
+            hypers, rate = deepcopy(([dict(group) for group in found.groups], rate))
+            found._set(tuple(zip(found.groups, hypers, strict=True)))
+        return found, rate
+
+    def _recall(self, memory: Memory, optimizer: Optimizer) -> None:
+        """Let an optimizer go on from where the one of the call before was, with hyperparameters as they are now."""
+        fresh = optimizer.state_dict()
+        if (fresh["rule"], fresh["params"]) == (memory.state["rule"], memory.state["params"]):
+            optimizer.load_state_dict({**memory.state, "groups": fresh["groups"]})
+        plateaus = plateaus_of(optimizer)
+        same = memory.lr == self.lr and (callable(self.lr) or memory.optimizer is getattr(self, self._optimizer_name))
+        if same and len(plateaus) == len(memory.plateaus):
+            for plateau, told in zip(plateaus, memory.plateaus, strict=True):
+                plateau.load_state_dict(told)
 
     def _made(self, make: Callable[..., Any], network: Network, **settings: Any) -> Optimizer:
-        name, found = self._optimizer_name, make(network.params, **settings)
+        name = self._optimizer_name
+        words = f"{name}: expected a callable ({', '.join(['params', *settings])}) -> Optimizer, got {make!r}"
+        found = _called(words, make, network.params, **settings)
         if not isinstance(found, Optimizer):
-            raise TypeError(f"{name}: expected a callable that returns an Optimizer, it returned {found!r}")
+            raise TypeError(f"{words}, which returned {shown(found)}")
         try:
             arrays = found._forest.flatten(network.params, "params")
         except (TypeError, ValueError):  # of groups, or of another container
@@ -405,13 +439,7 @@ class Trained(BaseEstimator):
         if isinstance(given, str):
             return SCHEDULES[given](lr, steps)
         words = f"schedule: expected a callable (lr, steps) -> schedule, got {given!r}"
-        try:
-            inspect.signature(given).bind(lr, steps=steps)
-        except ValueError:  # what is compiled may have no signature
-            pass
-        except TypeError as error:
-            raise TypeError(f"{words}: {error}") from error
-        found = given(lr, steps=steps)
+        found = _called(words, given, lr, steps=steps)
         if not callable(found):
             raise TypeError(f"{words}, which returned {found!r}")
         return found

@@ -12,12 +12,14 @@ import numpy as np
 
 from gradstep.containers import Array
 from gradstep.solve.hessian import Hessian
-from gradstep.solve.objective import CREEP, Objective, Point
+from gradstep.solve.objective import CREEP, LEVEL, Objective, Point
 from gradstep.solve.search import NOT_FINITE, STUCK, Search
+from gradstep.solve.shifted import Shifted
 
 DECREASE = 1e-4  # the share of what the slope promises that a step must bring
 HALVINGS = 128
-CREEPING = 8  # shortened steps in a row, as beside a wall of NaN
+CREEPING = 16  # steps in a row, as beside a wall of NaN, or where rounding is all that gradients tell
+REACH = 2.0**20  # the longest step, in units of 1 and x: from where the function is flat it would be of any length
 
 
 def minimize(objective: Objective, search: Search, *, hessian: Hessian) -> Any:
@@ -40,13 +42,14 @@ def minimize(objective: Objective, search: Search, *, hessian: Hessian) -> Any:
     space = objective.space
     direction, point = space.vector(), Point(objective)
     point.keep(*point.evaluate())
+    solver = Shifted(space.on_device)
     creeping = 0
     over = search.begin(point.f, point.largest)
     while not over:
         matrix = hessian.matrix(point.x)
         if hasattr(matrix, "matvec"):
             raise TypeError(f"hess: method 'newton' needs a matrix, got {type(matrix).__name__}")
-        found = solve(matrix, point.jac, space.on_device)
+        found = solver.solve(matrix, point.jac, REACH * (1 + space.largest(point.x)))
         if found is None:
             over = search.end(NOT_FINITE, f"hess is not finite at x, iteration {search.nit}")
             break
@@ -54,14 +57,18 @@ def minimize(objective: Objective, search: Search, *, hessian: Hessian) -> Any:
             found = found.astype(space.dtype, copy=False)
         space.run([(direction, [(-1.0, found)])])
         (slope, square), _ = space.run([], [((direction,), (point.jac, direction))])
+        before = point.f
         step = backtrack(search, point, direction, slope)
+        if step < 1:
+            solver.share = 1.0
         if step == 0:
             over = search.status != STUCK or search.stuck("no step along the direction lowers fun")
         else:
             over = search.moved(point.f, point.largest, step * math.sqrt(square), lambda: space.twin(point.x))
-            creeping = creeping + 1 if step < 1 and not point.moves(step, direction, CREEP) else 0
+            level = before - point.f <= LEVEL * abs(before)
+            creeping = creeping + 1 if level or (step < 1 and not point.moves(step, direction, CREEP)) else 0
             if creeping == CREEPING and not over:
-                over = search.stuck("shortened steps change x no more than rounding does")
+                over = search.stuck("steps change fun, or where they are shortened x, no more than rounding does")
     return search.result(point.x, point.jac, nhev=hessian.nhev)
 
 
@@ -90,86 +97,3 @@ def backtrack(search: Search, point: Point, direction: Array, slope: float) -> f
             return step
         step /= 2
     return 0.0
-
-
-def solve(matrix: Array, jac: Array, on_device: bool) -> Array | None:
-    """Solve with the matrix, plus as small a multiple of the identity as makes it positive definite.
-
-    Parameters
-    ----------
-    matrix, jac : array
-        The Hessian and the gradient.
-    on_device : bool
-        Whether they are on a CUDA device.
-
-    Returns
-    -------
-    array or None
-        None if the matrix is not finite.
-    """
-    lapack = Device() if on_device else Host()
-    scale = lapack.largest(matrix)
-    if not math.isfinite(scale):
-        return None
-    least = 1e-3 * scale or 1.0  # less would follow the gradient's rounding where the matrix is singular
-    lowest = lapack.lowest(matrix)
-    shift = 0.0 if lowest > 0 else least - lowest
-    while math.isfinite(shift):
-        found = lapack.solve(matrix, shift, jac)
-        if found is not None:
-            return found
-        shift = max(2 * shift, least)
-    return None
-
-
-class Host:
-    """Cholesky's factorisation by SciPy."""
-
-    def largest(self, matrix: Array) -> float:
-        """Return the greatest magnitude of an element."""
-        return float(np.abs(matrix).max(initial=0.0))
-
-    def lowest(self, matrix: Array) -> float:
-        """Return the lowest element of the diagonal."""
-        return float(matrix.diagonal().min())
-
-    def solve(self, matrix: Array, shift: float, jac: Array) -> Array | None:
-        """Solve with the shifted matrix; None if it is not positive definite."""
-        from scipy.linalg import LinAlgError, cho_factor, cho_solve
-
-        shifted = np.array(matrix, dtype=np.float64)
-        shifted[np.diag_indices_from(shifted)] += shift
-        try:
-            factor = cho_factor(shifted, lower=True, overwrite_a=True, check_finite=False)
-        except LinAlgError:
-            return None
-        found = cho_solve(factor, jac.astype(np.float64), check_finite=False)
-        return found if np.isfinite(found).all() else None
-
-
-class Device:
-    """Cholesky's factorisation by CuPy."""
-
-    def largest(self, matrix: Array) -> float:
-        """Return the greatest magnitude of an element."""
-        return float(abs(matrix).max())
-
-    def lowest(self, matrix: Array) -> float:
-        """Return the lowest element of the diagonal."""
-        return float(matrix.diagonal().min())
-
-    def solve(self, matrix: Array, shift: float, jac: Array) -> Array | None:
-        """Solve with the shifted matrix; None if it is not positive definite."""
-        import cupy
-        import cupyx
-        from cupyx.scipy.linalg import solve_triangular
-
-        shifted = matrix.astype(np.float64) + shift * cupy.eye(len(matrix))
-        try:
-            with cupyx.errstate(linalg="raise"):  # or a matrix that has none may leave anything
-                factor = cupy.linalg.cholesky(shifted)
-        except np.linalg.LinAlgError:
-            return None
-        found = solve_triangular(factor, jac.astype(np.float64), lower=True)
-        found = solve_triangular(factor, found, lower=True, trans=1)
-        return found if bool(cupy.isfinite(found).all()) else None
