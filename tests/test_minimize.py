@@ -668,22 +668,28 @@ class TestStopping:
         assert np.abs(found.x).max() < 10
 
     @pytest.mark.parametrize("noisy", [False, True])
-    def test_newton_where_the_hessian_is_singular_and_badly_scaled(self, noisy, rng):
-        for _ in range(8):
+    def test_newton_where_the_hessian_is_singular_and_badly_scaled(self, noisy):
+        evaluations = 0
+        for seed in range(8):
+            rng = np.random.default_rng(seed)
             n = rng.integers(2, 8)
-            rows = rng.normal(size=(30, n - 1)) @ (rng.normal(size=(n - 1, n)) * 10 ** rng.uniform(-2, 2, n))
+            rank = rng.integers(1, n)
+            rows = rng.normal(size=(30, rank)) @ (rng.normal(size=(rank, n)) * 10 ** rng.uniform(-2, 2, n))
             target = rng.normal(size=30)
             fun = lambda x: float(((rows @ x - target) ** 2).sum())  # noqa: E731, B023
             jac = None if noisy else lambda x: 2 * rows.T @ (rows @ x - target)  # noqa: B023
             found = gs.minimize(fun, np.zeros(n), jac=jac, hess=lambda x: 2 * rows.T @ rows, method="newton")  # noqa: B023
             lowest = fun(np.linalg.lstsq(rows, target, rcond=None)[0])
             assert found.fun == pytest.approx(lowest, rel=1e-6)
-            assert found.nit < (200 if noisy else 20)
+            assert found.nit < (40 if noisy else 20)
             assert np.abs(found.x).max() < 1e3
             assert noisy or found.success
+            evaluations += found.nfev
+        assert evaluations < 9000
 
-    @pytest.mark.parametrize("far", [1, 10, 30])
-    def test_newton_where_the_hessian_is_indefinite_and_singular(self, far, rng):
+    @pytest.mark.parametrize(("far", "limit"), [(1, 30), (10, 100), (100, 600)])
+    def test_newton_where_the_hessian_is_indefinite_and_singular(self, far, limit):
+        rng = np.random.default_rng(4)
         target = rng.normal(size=(5, 2)) @ rng.normal(size=(2, 6))
 
         def parts(x):
@@ -708,8 +714,8 @@ class TestStopping:
         fun = lambda x: 0.5 * float((parts(x)[2] ** 2).sum())  # noqa: E731
         found = gs.minimize(fun, start, jac=jac, hess=hess, method="newton")
         assert found.success
-        assert found.fun < 1e-6
-        assert found.nit < 300
+        assert found.fun < 1e-5
+        assert found.nit < limit
 
     @pytest.mark.parametrize("far", [25.0, 50.0, 300.0, 1e4])
     def test_newton_leaves_where_the_function_is_saturated(self, far):

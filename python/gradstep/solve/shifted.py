@@ -64,7 +64,7 @@ class Shifted:
         shift = small - min(lowest, 0.0) if lowest > -small else safe - lowest
         while math.isfinite(shift):
             yield shift
-            shift = min(shift / SMALLER, safe) if shift < safe else 2 * shift
+            shift = max(2 * shift, safe)
 
 
 class Host:
