@@ -595,10 +595,10 @@ def test_on_a_device_a_factorisation_that_fails_is_told(monkeypatch):
         monkeypatch.setitem(sys.modules, name, stand_in)
     device, gradient = gs.solve.shifted.Device(), np.array([3.0, 4.0])
     indefinite = np.array([[1.0, 2.0], [2.0, 1.0]])
-    assert device.solve(indefinite, 0.0, gradient) is None
-    found = device.solve(indefinite, 3.0, gradient)
+    assert device.solve(indefinite, 0.0, gradient, 1e-12) is None
+    found = device.solve(indefinite, 3.0, gradient, 1e-12)
     np.testing.assert_allclose((indefinite + 3 * np.eye(2)) @ found, gradient)
-    assert device.solve(np.array([[1.0, 1.0], [1.0, 1.0 + 1e-14]]), 0.0, gradient) is None  # but for rounding
+    assert device.solve(np.array([[1.0, 1.0], [1.0, 1.0 + 1e-14]]), 0.0, gradient, 1e-12) is None  # but for rounding
     assert not stand_in.raises
 
 
@@ -686,6 +686,42 @@ class TestStopping:
             assert noisy or found.success
             evaluations += found.nfev
         assert evaluations < 9000
+
+    @pytest.mark.parametrize("dtype", ["f4", "f8"], ids="hessian of {}".format)
+    def test_newton_in_single_precision_where_the_hessian_is_nearly_singular(self, dtype):
+        for seed in range(4):
+            rng = np.random.default_rng(seed)
+            turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+            exact = (turn * [1, 1e-6, 1e-12]) @ turn.T
+            matrix, target = exact.astype("f4"), (exact @ np.ones(3)).astype("f4")
+            found = gs.minimize(
+                lambda x: 0.5 * x @ (matrix @ x) - target @ x,  # noqa: B023
+                np.zeros(3, "f4"),
+                jac=lambda x: matrix @ x - target,  # noqa: B023
+                hess=lambda x: (exact + exact.T).astype(dtype) / 2,  # noqa: B023
+                method="newton",
+            )
+            assert found.status == 0
+            assert np.abs(found.x).max() < 10
+
+    def test_newton_in_single_precision_gets_to_the_minimum(self, rng):
+        rows, target = rng.normal(size=(60, 50)).astype("f4"), rng.normal(size=60).astype("f4")
+        for _ in range(4):
+            target = np.roll(target, 7)
+            found = gs.minimize(
+                lambda x: 0.5 * float(((rows @ x - target) ** 2).sum()),  # noqa: B023
+                np.zeros(50, "f4"), jac=lambda x: rows.T @ (rows @ x - target), hess=lambda x: rows.T @ rows,  # noqa: B023
+                method="newton",
+            )  # fmt: skip
+            assert found.success
+
+    def test_newton_needs_few_evaluations_where_the_hessian_fades(self):
+        found = gs.minimize(
+            lambda x: float((np.sqrt(1 + x * x) - 1).sum()), [1e3, -1e4, 5.0], jac=lambda x: x / np.sqrt(1 + x * x),
+            hess=lambda x: np.diag((1 + x * x) ** -1.5), method="newton",
+        )  # fmt: skip
+        assert found.success
+        assert found.nfev < 500
 
     @pytest.mark.parametrize(("far", "limit"), [(1, 30), (10, 100), (100, 600)])
     def test_newton_where_the_hessian_is_indefinite_and_singular(self, far, limit):

@@ -12,7 +12,7 @@ import numpy as np
 
 from gradstep.containers import Array
 from gradstep.solve.hessian import Hessian
-from gradstep.solve.objective import CREEP, LEVEL, Objective, Point
+from gradstep.solve.objective import CREEP, Objective, Point
 from gradstep.solve.search import NOT_FINITE, STUCK, Search
 from gradstep.solve.shifted import Shifted
 
@@ -20,6 +20,7 @@ DECREASE = 1e-4  # the share of what the slope promises that a step must bring
 HALVINGS = 128
 CREEPING = 16  # steps in a row, as beside a wall of NaN, or where rounding is all that gradients tell
 REACH = 2.0**20  # the longest step, in units of 1 and x: from where the function is flat it would be of any length
+FARTHER = 16.0  # than a step that had to be shortened the next one may lead
 
 
 def minimize(objective: Objective, search: Search, *, hessian: Hessian) -> Any:
@@ -43,13 +44,14 @@ def minimize(objective: Objective, search: Search, *, hessian: Hessian) -> Any:
     direction, point = space.vector(), Point(objective)
     point.keep(*point.evaluate())
     solver = Shifted(space.on_device)
-    creeping = 0
+    creeping, reach = 0, math.inf
     over = search.begin(point.f, point.largest)
     while not over:
         matrix = hessian.matrix(point.x)
         if hasattr(matrix, "matvec"):
             raise TypeError(f"hess: method 'newton' needs a matrix, got {type(matrix).__name__}")
-        found = solver.solve(matrix, point.jac, REACH * (1 + space.largest(point.x)))
+        reach = min(reach, REACH * (1 + space.largest(point.x)))
+        found = solver.solve(matrix, point.jac, reach)
         if found is None:
             over = search.end(NOT_FINITE, f"hess is not finite at x, iteration {search.nit}")
             break
@@ -61,11 +63,13 @@ def minimize(objective: Objective, search: Search, *, hessian: Hessian) -> Any:
         step = backtrack(search, point, direction, slope)
         if step < 1:
             solver.share = 1.0
+        length = space.largest(direction)
+        reach = FARTHER * step * length if step < 1 or length > 0.99 * reach else math.inf
         if step == 0:
             over = search.status != STUCK or search.stuck("no step along the direction lowers fun")
         else:
             over = search.moved(point.f, point.largest, step * math.sqrt(square), lambda: space.twin(point.x))
-            level = before - point.f <= LEVEL * abs(before)
+            level = before - point.f <= point.rounding * abs(before)
             creeping = creeping + 1 if level or (step < 1 and not point.moves(step, direction, CREEP)) else 0
             if creeping == CREEPING and not over:
                 over = search.stuck("steps change fun, or where they are shortened x, no more than rounding does")

@@ -16,7 +16,7 @@ from gradstep.solve.vectors import Space, as_array
 from gradstep.states import on_host
 
 CREEP = 64  # roundings of each element: a step that changes none by more makes no progress
-LEVEL = 2.0**-50  # relative to the function: what may be rounding
+LEVEL = 4  # roundings of the function: what may be no more than that
 
 
 class Handout:
@@ -187,6 +187,7 @@ class Point:
         self.objective, self.x = objective, space.twin(objective.trial)
         self.jac, self._tried = space.vector(), space.vector()
         self.f, self.largest = math.nan, math.nan
+        self.rounding = LEVEL * float(np.finfo(space.dtype).eps)
 
     def evaluate(self) -> tuple[float, float]:
         """Evaluate at the trial; return the value and the greatest magnitude in the gradient, which is set aside."""
@@ -206,7 +207,7 @@ class Point:
 
     def level(self, f: float, largest: float) -> bool:
         """Whether rounding hides how the function falls, close to the minimum, but not how the gradient does."""
-        return abs(f - self.f) <= LEVEL * abs(self.f) and largest < self.largest
+        return abs(f - self.f) <= self.rounding * abs(self.f) and largest < self.largest
 
     def keep(self, f: float, largest: float) -> None:
         """Make what was found last that of x."""

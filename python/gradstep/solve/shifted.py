@@ -10,8 +10,7 @@ import numpy as np
 from gradstep.containers import Array
 
 SHIFT, SMALLER = 1e-3, 1 / 16  # of a singular matrix, relative to its greatest element; after each good step
-LEAST = 2.0**-32  # of SHIFT, far above rounding still
-ROUNDING = 1024 * float(np.finfo(np.float64).eps)  # of a pivot, relative to the diagonal
+ROUNDINGS = 1024  # of a pivot, relative to the diagonal: what is less tells nothing
 
 
 class Shifted:
@@ -48,23 +47,28 @@ class Shifted:
         scale = self.lapack.largest(matrix)
         if not math.isfinite(scale):
             return None
-        safe = SHIFT * scale or 1.0
-        for shift in self._shifts(safe, self.lapack.lowest(matrix)):
-            found = self.lapack.solve(matrix, shift, jac)
+        safe, accuracy = SHIFT * scale or 1.0, _accuracy(matrix, jac)
+        for shift in self._shifts(safe, max(self.share * safe, 2 * accuracy * scale), self.lapack.lowest(matrix)):
+            found = self.lapack.solve(matrix, shift, jac, accuracy)
             if found is not None:
                 if 0 < shift < 2 * safe:
-                    self.share = max(SMALLER * min(shift / safe, 1.0), LEAST)
+                    self.share = SMALLER * min(shift / safe, 1.0)
                 return found * (reach / max(reach, self.lapack.largest(found)))
         return None
 
-    def _shifts(self, safe: float, lowest: float) -> Iterator[float]:
+    def _shifts(self, safe: float, small: float, lowest: float) -> Iterator[float]:
         if lowest > 0:
             yield 0.0
-        small = self.share * safe
         shift = small - min(lowest, 0.0) if lowest > -small else safe - lowest
         while math.isfinite(shift):
             yield shift
             shift = max(2 * shift, safe)
+
+
+def _accuracy(*arrays: Array) -> float:
+    """Return how far down pivots are told from rounding, that of the coarsest array."""
+    coarsest = max(float(np.finfo(a.dtype if a.dtype.kind == "f" else np.float64).eps) for a in arrays)
+    return min(ROUNDINGS * coarsest, 0.1 * SHIFT)
 
 
 class Host:
@@ -78,18 +82,17 @@ class Host:
         """Return the lowest element of the diagonal."""
         return float(matrix.diagonal().min())
 
-    def solve(self, matrix: Array, shift: float, jac: Array) -> Array | None:
-        """Solve with the shifted matrix; None if it is not positive definite."""
+    def solve(self, matrix: Array, shift: float, jac: Array, accuracy: float) -> Array | None:
+        """Solve with the shifted matrix; None if it is not positive definite, pivots of this accuracy considered."""
         from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
         shifted = np.array(matrix, dtype=np.float64)
         shifted[np.diag_indices_from(shifted)] += shift
-        diagonal = shifted.diagonal().copy()
         try:
             factor = cho_factor(shifted, lower=True, overwrite_a=True, check_finite=False)
         except LinAlgError:
             return None
-        if (factor[0].diagonal() ** 2 <= ROUNDING * diagonal).any():
+        if (factor[0].diagonal() ** 2 <= accuracy * matrix.diagonal()).any():
             return None
         found = cho_solve(factor, jac.astype(np.float64), check_finite=False)
         return found if np.isfinite(found).all() else None
@@ -106,8 +109,8 @@ class Device:
         """Return the lowest element of the diagonal."""
         return float(matrix.diagonal().min())
 
-    def solve(self, matrix: Array, shift: float, jac: Array) -> Array | None:
-        """Solve with the shifted matrix; None if it is not positive definite."""
+    def solve(self, matrix: Array, shift: float, jac: Array, accuracy: float) -> Array | None:
+        """Solve with the shifted matrix; None if it is not positive definite, pivots of this accuracy considered."""
         import cupy
         import cupyx
         from cupyx.scipy.linalg import solve_triangular
@@ -118,7 +121,7 @@ class Device:
                 factor = cupy.linalg.cholesky(shifted)
         except np.linalg.LinAlgError:
             return None
-        if bool((factor.diagonal() ** 2 <= ROUNDING * shifted.diagonal()).any()):
+        if bool((factor.diagonal() ** 2 <= accuracy * matrix.diagonal()).any()):
             return None
         found = solve_triangular(factor, jac.astype(np.float64), lower=True)
         found = solve_triangular(factor, found, lower=True, trans=1)
