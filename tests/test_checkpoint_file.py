@@ -1,6 +1,7 @@
 """Checkpoint files: what was written comes back, a crash leaves one whole file, and no bytes do harm."""
 
 import errno
+import gc
 import io
 import json
 import os
@@ -338,6 +339,20 @@ class Faults:
         at = len(self.calls)
         if at == self.at or (at > self.at and isinstance(self.error, OSError)):
             raise self.error
+
+
+def test_an_interrupt_while_an_entry_is_open_comes_through(tmp_path, monkeypatch):
+    def interrupt(array, order):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "_bytes", interrupt)
+    monkeypatch.setattr(checkpoint.zipfile._ZipWriteFile, "close", lambda entry: None)  # Ctrl-C came before it, too
+    monkeypatch.setattr(sys, "unraisablehook", lambda error: None)  # of the archive, which is left open
+    with pytest.raises(KeyboardInterrupt) as caught:
+        checkpoint.write(tmp_path / "a", FACTS, ARRAYS)
+    assert names(tmp_path) == []
+    del caught
+    gc.collect()
 
 
 ARRAYS = {"big": np.ones(5000), "small": np.ones(3), "empty": np.ones(0)}

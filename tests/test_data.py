@@ -676,6 +676,17 @@ def test_in_place(dtype, rng):
     )
 
 
+@pytest.mark.parametrize("shape", [(5,), (5, 1), (5, 2)])
+def test_rows_of_another_shape_than_was_fitted_are_refused(shape, rng):
+    fitted = gs.data.Standardizer().fit(rng.normal(size=shape))
+    for other in {(4,), (4, 1), (4, 2), (4, 3)} - {(4, *shape[1:])}:
+        for apply in (fitted.transform, fitted.inverse_transform):
+            with pytest.raises(ValueError, match="X: expected rows of shape"):
+                apply(np.ones(other))
+        with pytest.raises(ValueError, match="expected rows of shape"):
+            gs.data.minibatches(np.ones(other), standardize=fitted)
+
+
 def test_rows_of_any_shape_are_standardised(rng):
     for shape in ((50,), (50, 2, 3), (50, 0)):
         X = rng.normal(5, 2, shape)

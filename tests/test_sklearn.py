@@ -3,6 +3,7 @@
 import copy
 import inspect
 import pickle
+import threading
 import warnings
 from functools import partial
 
@@ -46,6 +47,11 @@ ESTIMATORS = [
 FIRST_ORDER = [LogisticRegression("adam", max_iter=5), MLPClassifier(8, max_iter=5), MLPRegressor(8, max_iter=5)]
 ACTIVATIONS = ["identity", "logistic", "tanh", "relu"]
 unconverged = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+
+def told(model):
+    """What plateaus have come to, by the name of the hyperparameter."""
+    return {name: facts["value"] for (_, name, _), (_, facts) in model._memory.plateaus.items()}
 
 
 def names(model):
@@ -317,7 +323,42 @@ def test_plateaus_remember_when_something_else_changes(iris):
     for _ in range(4):
         model.partial_fit(*iris, classes=[0, 1, 2])
     model.set_params(optimizer="momentum").partial_fit(*iris)
-    assert model._memory.plateaus[0]["value"] == 0.1 / 2**5
+    assert told(model) == {"lr": 0.1 / 2**5}
+    own = partial(gs.AdamW, weight_decay=gs.schedules.ReduceOnPlateau(0.01, patience=0, threshold=10))
+    model.set_params(optimizer=own).partial_fit(*iris)  # it begins anew, and lr goes on
+    assert told(model) == {"lr": 0.1 / 2**6, "weight_decay": pytest.approx(0.001)}
+    model.set_params(lr=0.02).partial_fit(*iris)
+    assert told(model) == {"weight_decay": pytest.approx(0.0001)}
+    other = partial(gs.AdamW, weight_decay=gs.schedules.ReduceOnPlateau(0.5, patience=0, threshold=10))
+    model.set_params(optimizer=other).partial_fit(*iris)
+    assert told(model) == {"weight_decay": pytest.approx(0.05)}
+
+
+@unconverged
+def test_plateaus_that_were_told_something_by_their_owner_begin_there(iris):
+    plateau = gs.schedules.ReduceOnPlateau(0.5, factor=0.1, patience=0, threshold=0.5)
+    model = MLPClassifier(4, optimizer="sgd", lr=plateau, random_state=0).partial_fit(*iris, classes=[0, 1, 2])
+    for _ in range(3):
+        plateau.report(1.0)
+    model.partial_fit(*iris)
+    assert plateau(0) == pytest.approx(0.005)
+    assert told(model)["lr"] <= plateau(0)
+
+
+@unconverged
+def test_schedules_beside_plateaus_are_the_users(iris):
+    class Rate:
+        def __init__(self):
+            self.calls, self.lock = 0, threading.Lock()  # which cannot be copied
+
+        def __call__(self, step):
+            self.calls += 1
+            return 0.01
+
+    rate = Rate()
+    make = partial(gs.SGD, weight_decay=gs.schedules.ReduceOnPlateau(0.1))
+    MLPClassifier(4, optimizer=make, lr=rate, max_iter=2, random_state=0).fit(*iris)
+    assert rate.calls > 1
 
 
 @unconverged
@@ -580,6 +621,13 @@ def test_wrong_data(iris):
         MLPClassifier().fit(X, X[:, 0])
     with pytest.raises(ValueError, match="Negative values in data passed to sample_weight"):
         MLPClassifier().fit(X, y, sample_weight=-np.ones(len(y)))
+    with pytest.raises(ValueError, match="sample_weight: expected a finite sum above 0, got inf"):
+        MLPClassifier().fit(X.astype("f4"), y, sample_weight=np.full(len(y), 8e37))
+    with pytest.raises(ValueError, match="Negative values in data passed to class_weight"):
+        LogisticRegression(class_weight={0: -0.5, 1: 1, 2: 1}).fit(X, y)
+    for weight in (0, np.inf):
+        with pytest.raises(ValueError, match="sample_weight and class_weight: expected a finite sum above 0"):
+            LogisticRegression(class_weight={0: weight, 1: weight, 2: weight}).fit(X, y)
     with pytest.raises(ValueError, match="classes must be passed on the first call"):
         MLPClassifier().partial_fit(X, y)
     with pytest.raises(ValueError, match="early_stopping: expected False for partial_fit"):
@@ -589,7 +637,7 @@ def test_wrong_data(iris):
     with pytest.raises(NotFittedError):
         MLPRegressor().predict(X)
     model = MLPClassifier().partial_fit(X, y, classes=[0, 1, 2])
-    with pytest.raises(ValueError, match=r"sample_weight: expected a sum above 0|at least one non-zero"):
+    with pytest.raises(ValueError, match=r"sample_weight: expected a finite sum above 0|at least one non-zero"):
         model.partial_fit(X, y, sample_weight=np.zeros(len(y)))
     with pytest.raises(ValueError, match=r"y: expected classes of \[0 1 2\], got \[3\] too"):
         model.partial_fit(X, y + 1)
@@ -683,4 +731,4 @@ def test_a_plateau_inside_the_optimizer_stays_as_it_was(kind, rng):
     assert plateau(0) == 0.5
     for _ in range(30):  # which remembers between calls what it was told
         found.partial_fit(X, y)
-    assert found._memory.plateaus[0]["value"] < plateau(0) == 0.5
+    assert told(found)["lr"] < plateau(0) == 0.5

@@ -1,10 +1,13 @@
 """The range test: its course by the formula, its end, its suggestion, and that it leaves no trace."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 import gradstep as gs
 from gradstep.data import minibatches
+from gradstep.snapshot import Snapshot
 from table import FORMATS, IDS, ROWS
 from test_rules import same
 from test_whole_step import randoms
@@ -125,6 +128,43 @@ def test_it_leaves_no_trace(rng, row, name, end):
     assert opt.groups[0]["weight_decay"] is schedule
     assert data.state_dict() == position
     same(whole[0].copy(), around)
+
+
+def test_an_interrupt_while_things_are_put_back_changes_nothing(monkeypatch):
+    w, put_back = np.ones(3), Snapshot.put_back
+    opt = gs.Adam(w)
+    interrupts = [KeyboardInterrupt()]
+
+    def interrupted(self, *state):
+        if interrupts:
+            raise interrupts.pop()
+        put_back(self, *state)
+
+    monkeypatch.setattr(Snapshot, "put_back", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        gs.tune.lr_range_test(lambda w: (1.0, np.ones(3)), w, [()], opt)
+    assert (w.tolist(), opt.steps) == ([1.0] * 3, 0)
+
+
+def test_schedules_may_be_dataclasses_of_any_kind():
+    @dataclasses.dataclass
+    class Own:
+        value: float
+        inner: object = None
+        later: float = dataclasses.field(init=False)
+
+        def __call__(self, calls):
+            return self.value if self.inner is self else self.inner(calls)
+
+    once = Own(0.25)
+    once.inner = once
+    plateau = S.ReduceOnPlateau(0.5, factor=0.5, patience=0, threshold=10)
+    for lr, after in ((once, 0.25), (Own(0.0, plateau), 0.0625)):
+        w = np.ones(1)
+        opt = gs.SGD(w, lr=lr)
+        gs.tune.lr_range_test(lambda w: (1.0, np.ones(1)), w, [()], opt)
+        gs.fit(lambda w: (1.0, np.ones(1)), w, [()], opt, epochs=3)
+        assert opt.groups[0]["lr"](3) == after
 
 
 def test_each_group_has_the_same_learning_rate_and_gets_its_own_back():

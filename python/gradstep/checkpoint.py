@@ -94,9 +94,11 @@ def write(path: str | os.PathLike[str], facts: dict[str, Any], arrays: Mapping[s
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, target)  # noqa: PTH105
-        except BaseException:
+        except BaseException as error:
             with suppress(OSError):
                 temporary.unlink()
+            if isinstance(error.__context__, KeyboardInterrupt):  # zipfile minds the entry that Ctrl-C left open
+                raise error.__context__ from None
             raise
         _sync_directory(target.parent)
     except OSError as error:

@@ -171,8 +171,7 @@ def optimizer_on(params: Container, optimizer: Any) -> Optimizer:
 
 def plateaus_of(optimizer: Optimizer) -> list[ReduceOnPlateau]:
     """Return every `ReduceOnPlateau` among an optimizer's hyperparameters."""
-    found = _plateaus([list(group.values()) for group in optimizer.groups])
-    return list({id(one): one for one in found}.values())
+    return plateaus_in([list(group.values()) for group in optimizer.groups])
 
 
 def loss_plateaus_of(optimizer: Optimizer) -> list[ReduceOnPlateau]:
@@ -183,15 +182,23 @@ def loss_plateaus_of(optimizer: Optimizer) -> list[ReduceOnPlateau]:
     return plateaus
 
 
-def _plateaus(value: Any) -> Iterator[ReduceOnPlateau]:
-    if isinstance(value, ReduceOnPlateau):
-        yield value
-    elif isinstance(value, (list, tuple)):
-        for part in value:
-            yield from _plateaus(part)
-    elif dataclasses.is_dataclass(value):  # a schedule of schedules
-        for part in fields(value):
-            yield from _plateaus(getattr(value, part.name))
+def plateaus_in(*values: Any) -> list[ReduceOnPlateau]:
+    """Return every `ReduceOnPlateau` in hyperparameters, each once: in sequences, and in schedules of schedules."""
+    found: list[ReduceOnPlateau] = []
+    seen: dict[int, Any] = {}  # schedules may be the user's, and refer to themselves
+    waiting = list(values[::-1])
+    while waiting:
+        value = waiting.pop()
+        if id(value) in seen:
+            continue
+        seen[id(value)] = value
+        if isinstance(value, ReduceOnPlateau):
+            found.append(value)
+        elif isinstance(value, (list, tuple)):
+            waiting += value[::-1]
+        elif dataclasses.is_dataclass(value):
+            waiting += [getattr(value, part.name, None) for part in fields(value)][::-1]
+    return found
 
 
 def _numbered(arrays: Iterator[Array] | Sequence[Array]) -> dict[str, Array]:

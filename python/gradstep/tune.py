@@ -197,13 +197,21 @@ def _left_alone(optimizer: Optimizer, feed: Passes | Positioned) -> Iterator[Non
     snapshot, lr_array = Snapshot(optimizer, feed), optimizer.lr_array
     hypers = tuple((group, dict(group)) for group in optimizer.groups)
     before = snapshot.take()
+
+    def put_back() -> None:
+        optimizer._set(hypers)
+        optimizer.lr_array = lr_array
+        snapshot.put_back(*before)
+
     try:
         optimizer.lr_array = None  # it would be read in the place of `lr`
         yield
     finally:
-        optimizer._set(hypers)
-        optimizer.lr_array = lr_array
-        snapshot.put_back(*before)
+        try:
+            put_back()
+        except KeyboardInterrupt:
+            put_back()
+            raise
 
 
 def _endless(feed: Passes | Positioned) -> Iterator[tuple[Any, ...]]:

@@ -310,7 +310,7 @@ class Minibatches(Locked):
         if not isinstance(augment, Augment | None):
             raise TypeError(f"augment: expected an Augment, got {type(augment).__name__}")
         if standardize is not None:
-            first.standardise(dtype or float_dtype(first.dtype), *standardize._columns)
+            first.standardise(dtype or float_dtype(first.dtype), *standardize._columns_of(first))
         elif dtype is not None or (augment is not None and augment.noise and first.dtype in (np.float32, np.float64)):
             first.convert(dtype or first.dtype)
         if augment is not None:

@@ -194,7 +194,7 @@ class Standardizer:
         TypeError, ValueError
             If `X` is of another shape, or cannot be written to in place. Nothing was changed.
         """
-        return self._applied(X, copy, *self._columns)
+        return self._applied(X, copy)
 
     def inverse_transform(self, X: Any, *, copy: bool = True) -> Array:
         """Return rows as they were before they were standardised, but for rounding.
@@ -216,8 +216,7 @@ class Standardizer:
         TypeError, ValueError
             If `X` is of another shape, or cannot be written to in place. Nothing was changed.
         """
-        shift, factor = self._columns
-        return self._applied(X, copy, -shift * factor, 1 / factor)
+        return self._applied(X, copy, inverse=True)
 
     def get_params(self, deep: bool = True) -> dict[str, bool]:
         """Return the arguments that it was made with; for scikit-learn's `clone`.
@@ -315,17 +314,21 @@ class Standardizer:
         whole = count.astype(np.int64)
         self.n_samples_seen_ = int(whole.flat[0]) if whole.size and (whole == whole.flat[0]).all() else whole
 
-    @property
-    def _columns(self) -> tuple[Floats, Floats]:
-        # What is subtracted, and then multiplied by.
+    def _columns_of(self, rows: Rows) -> tuple[Floats, Floats]:
+        # What is subtracted from rows, and what they are then multiplied by.
         if self.mean_ is None:
             raise ValueError("Standardizer: expected a fitted one; call fit first")
+        if self._moments is not None and rows.shape != self._moments.shape[:-1]:
+            raise ValueError(f"{rows.label}: expected rows of shape {self._moments.shape[:-1]}, got {rows.shape}")
         shift = self.mean_ if self.with_mean else np.zeros_like(self.mean_)
         return shift, np.ones_like(shift) if self.scale_ is None or not self.with_std else 1 / self.scale_
 
-    def _applied(self, X: Any, copy: bool, shift: Floats, factor: Floats) -> Array:
+    def _applied(self, X: Any, copy: bool, inverse: bool = False) -> Array:
         array = plain(X, "X")
         rows = Rows(array, "X")
+        shift, factor = self._columns_of(rows)
+        if inverse:
+            shift, factor = -shift * factor, 1 / factor
         dtype = float_dtype(rows.dtype)
         out = array
         if check_flag("copy", copy):

@@ -62,6 +62,8 @@ class Classifier(ClassifierMixin, Trained):
     def partial_fit(self: Self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
         """Train for one epoch, going on with the weights and the optimizer's state of the calls before.
 
+        The samples of a call are taken for all there are: the penalty of one epoch is that of `fit` on them alone.
+
         Parameters
         ----------
         X : array_like or sparse matrix of shape (n_samples, n_features)

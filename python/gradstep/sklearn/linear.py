@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.utils.class_weight import compute_class_weight
+from sklearn.utils.validation import check_non_negative
 
 from gradstep.hyperparameters import Float, check_flag, check_float
 from gradstep.schedules import Kind
@@ -41,7 +42,7 @@ class LogisticRegression(Classifier):
         Factor of the weight of each class's samples: class -> factor, or inverse to how often each occurs.
     lr : float, schedule or None
         Learning rate; None for the default of the rule. A schedule is a callable of the number of steps;
-        a ``ReduceOnPlateau`` is told the loss of each epoch. "l-bfgs" has none.
+        a copy of a ``ReduceOnPlateau`` is told the loss of each epoch. "l-bfgs" has none.
     schedule : str, callable or None
         How `lr`, a number then, changes over the steps of `max_iter` epochs: "constant", "cosine", "one_cycle",
         "polynomial", or "reduce_on_plateau": where training would end for want of progress it goes on at a fifth
@@ -184,6 +185,7 @@ class LogisticRegression(Classifier):
         weight = np.ones(len(y), y.dtype) if weight is None else weight
         if self.class_weight != "balanced":
             factors = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_)
+            check_non_negative(factors, "class_weight")
         elif incremental:
             raise ValueError(
                 "class_weight: expected a dict or None for partial_fit, which sees no whole, got 'balanced'"

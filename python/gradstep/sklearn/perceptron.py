@@ -115,7 +115,7 @@ class MLPClassifier(Classifier, Perceptron):
         `gradstep.minimize` on all samples at once.
     lr : float, schedule or None
         Learning rate; None for the default of the rule. A schedule is a callable of the number of steps;
-        a ``ReduceOnPlateau`` is told the loss of each epoch. "l-bfgs" has none.
+        a copy of a ``ReduceOnPlateau`` is told the loss of each epoch. "l-bfgs" has none.
     schedule : str, callable or None
         How `lr`, a number then, changes over the steps of `max_iter` epochs: "constant", "cosine", "one_cycle",
         "polynomial", or "reduce_on_plateau": where training would end for want of progress it goes on at a fifth
@@ -208,7 +208,7 @@ class MLPRegressor(RegressorMixin, Perceptron):
         `gradstep.minimize` on all samples at once.
     lr : float, schedule or None
         Learning rate; None for the default of the rule. A schedule is a callable of the number of steps;
-        a ``ReduceOnPlateau`` is told the loss of each epoch. "l-bfgs" has none.
+        a copy of a ``ReduceOnPlateau`` is told the loss of each epoch. "l-bfgs" has none.
     schedule : str, callable or None
         How `lr`, a number then, changes over the steps of `max_iter` epochs: "constant", "cosine", "one_cycle",
         "polynomial", or "reduce_on_plateau": where training would end for want of progress it goes on at a fifth
@@ -290,6 +290,8 @@ class MLPRegressor(RegressorMixin, Perceptron):
     @available_if(Trained._first_order)
     def partial_fit(self: Self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train for one epoch, going on with the weights and the optimizer's state of the calls before.
+
+        The samples of a call are taken for all there are: the penalty of one epoch is that of `fit` on them alone.
 
         Parameters
         ----------

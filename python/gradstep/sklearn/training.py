@@ -27,7 +27,7 @@ from gradstep.optimizer import Optimizer
 from gradstep.overlap import same_places
 from gradstep.schedules import AMOUNT, COUNT, Kind, ReduceOnPlateau, constant, cosine, one_cycle, polynomial
 from gradstep.sklearn.network import Floats, Network, forward
-from gradstep.snapshot import loss_plateaus_of, plateaus_of
+from gradstep.snapshot import loss_plateaus_of, plateaus_in
 from gradstep.solve.minimize import minimize
 
 WHOLE_BATCH = "l-bfgs"  # the one name that is no rule
@@ -43,6 +43,7 @@ SCHEDULES: dict[str, Callable[[float, int], Any]] = {
 }
 
 Self = TypeVar("Self", bound="Trained")
+Place: TypeAlias = tuple[int, str, int]  # of a plateau: its group, hyperparameter, and number in that
 Making: TypeAlias = str | Callable[..., Optimizer]
 Scheduling: TypeAlias = str | Callable[..., Callable[[int], float]]
 
@@ -121,12 +122,23 @@ def _gather(array: Any, rows: Any, out: Any) -> Any:
 
 
 class Memory(NamedTuple):
-    """What `partial_fit` goes on from: the parameters of that name, what plateaus were told, and the state."""
+    """What `partial_fit` goes on from: the state, and of each plateau what it was made as, and where it has come to."""
 
-    optimizer: Any
-    lr: Any
-    plateaus: list[dict[str, Any]]
     state: dict[str, Any]
+    plateaus: dict[Place, tuple[Any, dict[str, Any]]]
+
+
+def _plateaus(optimizer: Optimizer) -> dict[Place, ReduceOnPlateau]:
+    return {
+        (i, name, k): plateau
+        for i, group in enumerate(optimizer.groups)
+        for name, value in group.items()
+        for k, plateau in enumerate(plateaus_in(value))
+    }
+
+
+def _origin(plateau: ReduceOnPlateau) -> tuple[str, dict[str, Any]]:
+    return repr(plateau), plateau.state_dict()
 
 
 class _Patience:
@@ -251,9 +263,12 @@ class Trained(BaseEstimator):
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X, dtype=X.dtype)
             check_non_negative(sample_weight, "sample_weight")
-        data = Data(X, targets, self._weigh(targets, sample_weight, incremental))
-        if not data.total() > 0:
-            raise ValueError(f"sample_weight: expected a sum above 0, got {data.total()!r}")
+        with np.errstate(over="ignore"):
+            data = Data(X, targets, self._weigh(targets, sample_weight, incremental))
+            total = data.total()
+        if not 0 < total < math.inf:
+            name = "sample_weight" if getattr(self, "class_weight", None) is None else "sample_weight and class_weight"
+            raise ValueError(f"{name}: expected a finite sum above 0, got {total!r}")
         data = data.weighed()
         rng = check_random_state(self.random_state)
         network = self._network(data, first, rng)
@@ -265,11 +280,12 @@ class Trained(BaseEstimator):
             self._memory: Memory | None = None
         with np.errstate(over="ignore", invalid="ignore"):  # told by the error below
             if given == WHOLE_BATCH:
+                self._memory = None
                 epochs = self._minimize(network, data)
             else:
                 epochs = self._train(network, data, rng, incremental)
         if not np.isfinite(network.vector).all():
-            raise ValueError("X: the weights did not stay finite; scale X, lower lr or set clip_norm")
+            raise ValueError("X, y: the weights did not stay finite; scale both, lower lr or set clip_norm")
         self.n_iter_: Any = epochs
         self.loss_ = self.loss_curve_[-1] if self.loss_curve_ else math.nan
         self.best_loss_ = min(self.loss_curve_, default=None) if self.validation_scores_ is None else None
@@ -333,6 +349,7 @@ class Trained(BaseEstimator):
     def _train(self, network: Network, data: Data, rng: np.random.RandomState, incremental: bool) -> int:
         data, held = self._split(data, rng, incremental)
         optimizer, rate = self._make_optimizer(network, len(data.y))
+        origins = {place: _origin(plateau) for place, plateau in _plateaus(optimizer).items()}
         if incremental and self._memory:
             self._recall(self._memory, optimizer)
         falling = rate if self.schedule == WHERE_STALE else None
@@ -361,8 +378,8 @@ class Trained(BaseEstimator):
             network.vector[...] = best
         self.best_validation_score_ = None if held is None else patience.best
         if np.isfinite(network.vector).all():  # else the calls to come go on from before
-            told = [plateau.state_dict() for plateau in plateaus_of(optimizer)]
-            self._memory = Memory(getattr(self, self._optimizer_name), self.lr, told, optimizer.state_dict())
+            told = {place: (origins[place], one.state_dict()) for place, one in _plateaus(optimizer).items()}
+            self._memory = Memory(optimizer.state_dict(), told)
         return epoch
 
     def _epoch(
@@ -399,9 +416,14 @@ class Trained(BaseEstimator):
         make = NAMED[given] if isinstance(given, str) else given
         rate = self.lr if self.schedule is None else self._scheduled(make, network, samples)
         found = self._made(make, network, **({} if rate is None else {"lr": rate}))
-        if plateaus_of(found):  # which remember what they are told, and may be the user's
-            hypers, rate = deepcopy(([dict(group) for group in found.groups], rate))
-            found._set(tuple(zip(found.groups, hypers, strict=True)))
+        ours = rate if isinstance(self.schedule, str) else None  # others may be the user's
+        held = [
+            {name: value for name, value in group.items() if value is not ours and plateaus_in(value)}
+            for group in found.groups
+        ]
+        if any(held):  # what plateaus are told is not to be seen outside
+            copies = zip(found.groups, deepcopy(held), strict=True)
+            found._set(tuple((group, {**group, **copied}) for group, copied in copies))
         return found, rate
 
     def _recall(self, memory: Memory, optimizer: Optimizer) -> None:
@@ -409,10 +431,9 @@ class Trained(BaseEstimator):
         fresh = optimizer.state_dict()
         if (fresh["rule"], fresh["params"]) == (memory.state["rule"], memory.state["params"]):
             optimizer.load_state_dict({**memory.state, "groups": fresh["groups"]})
-        plateaus = plateaus_of(optimizer)
-        same = memory.lr == self.lr and (callable(self.lr) or memory.optimizer is getattr(self, self._optimizer_name))
-        if same and len(plateaus) == len(memory.plateaus):
-            for plateau, told in zip(plateaus, memory.plateaus, strict=True):
+        for place, plateau in _plateaus(optimizer).items():
+            origin, told = memory.plateaus.get(place, (None, {}))
+            if origin == _origin(plateau):
                 plateau.load_state_dict(told)
 
     def _made(self, make: Callable[..., Any], network: Network, **settings: Any) -> Optimizer:
