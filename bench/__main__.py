@@ -49,11 +49,11 @@ def main() -> int:
     if args.command == "answer":
         answer(args.question, args.quick, args.peers, args.seconds)
     elif args.command == "compare":
-        print(compare.text(Run.load(args.before), Run.load(args.after)))
+        print(compare.text(load(args.before), load(args.after)))
     elif args.command == "readme":
         readme.rewrite(args.run)
     elif args.command == "report":
-        report.write(Run.load(args.run), args.run.parent)
+        report.write(load(args.run), args.run.parent)
     else:
         return suite(args)
     return 0
@@ -63,18 +63,25 @@ def suite(args: argparse.Namespace) -> int:
     """Measure; what was measured until Ctrl-C is written, too."""
     run = Run(command(args), args.quick, machine.facts())
     args.output.mkdir(parents=True, exist_ok=True)
-    interrupted = False
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with progress(sum(len(cases(question, args.quick)) for question in args.only)) as watch:
             measure(run, args.only, args.peers or (QUICK_PEERS if args.quick else PEERS), watch)
     except KeyboardInterrupt:
-        interrupted = True
+        run.interrupted = True
     run.save(args.output / "run.json")
     report.write(Run.load(args.output / "run.json"), args.output)
     report.show(run)
-    wrong = run.failures or any(why.startswith("WRONG") for m in run.measurements for why in m.absent.values())
-    return 130 if interrupted else int(bool(wrong) or (args.strict and bool(report.missed(run))))
+    wrong = run.failures or any(map(report.is_wrong, run.measurements))
+    return 130 if run.interrupted else int(bool(wrong) or (args.strict and bool(report.missed(run))))
+
+
+def load(path: Path) -> Run:
+    """Read a run, or say that it is none."""
+    try:
+        return Run.load(path)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SystemExit(f"{path}: expected the run.json of a run: {error}") from None
 
 
 def command(args: argparse.Namespace) -> str:

@@ -11,6 +11,7 @@ from bench.run import Run
 from bench.samples import OWN, ceiling_of, number, quartiles, ratios
 
 LEAST = 0.05  # smaller differences come from where arrays lie in memory
+FEWEST = 7  # rounds, whose quartiles tell something
 
 
 def text(before: Run, after: Run) -> str:
@@ -47,7 +48,11 @@ def changes(before: Run, after: Run) -> Iterator[tuple[str, ...]]:
             if name == reference or name not in was.samples:
                 continue
             a, b = (in_reference(which, name, reference) for which in (was, m))
-            if changed(a, b):
+            others = [other for other in m.samples if other in was.samples and other != name]
+            agree = sum(
+                way(in_reference(was, name, other), in_reference(m, name, other)) == way(a, b) for other in others
+            )
+            if way(a, b) and 2 * agree > len(others) - (not others):
                 x, y = statistics.median(a), statistics.median(b)
                 yield (
                     m.question,
@@ -70,7 +75,9 @@ def in_reference(m: Measurement, name: str, reference: str | None) -> list[float
     return ratios(m, name, reference) if reference else m.samples[name]
 
 
-def changed(a: Sequence[float], b: Sequence[float]) -> bool:
-    """Whether the ranges between quartiles lie apart, and the medians too."""
+def way(a: Sequence[float], b: Sequence[float]) -> int:
+    """Return 1 for slower and -1 for faster where the ranges between quartiles lie apart, and the medians too."""
+    if min(len(a), len(b)) < FEWEST or abs(statistics.median(b) / statistics.median(a) - 1) <= LEAST:
+        return 0
     (a_low, a_high), (b_low, b_high) = quartiles(a), quartiles(b)
-    return (a_high < b_low or b_high < a_low) and abs(statistics.median(b) / statistics.median(a) - 1) > LEAST
+    return int(a_high < b_low) - int(b_high < a_low)

@@ -32,6 +32,7 @@ def facts() -> dict[str, Any]:
         "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory": f"{_kilobytes('/proc/meminfo', 'MemTotal') / 2**20:.1f} GiB",
         "kernel": platform.platform(),
+        "load": [round(load, 2) for load in os.getloadavg()],
         "transparent huge pages": _first_line("/sys/kernel/mm/transparent_hugepage/enabled"),
         "python": sys.version.split()[0],
         "versions": versions(),

@@ -25,7 +25,7 @@ MUST = {
     "numpy stateless": Must("rules without state on 10^7 elements: times faster than NumPy", "at least", 1.5),
     "fused": Must("1,000 arrays of 1,000 elements: of the time of PyTorch's fused AdamW", "at most", 0.08),
     "small": Must("one array of 100 elements: microseconds", "at most", 2.0),
-    "step": Must("a step right after a matmul, of a single-threaded one alone", "at most", 1.3),
+    "step": Must("a step right after a matmul, of a single-threaded one as long after the last", "at most", 1.3),
     "matmul": Must("a matmul right after a step, of one with no step before it", "at most", 1.1),
     "iteration 256": Must("a NumPy MLP iteration, width 256, of that with the NumPy update", "at most", 0.95),
     "iteration 1024": Must("a NumPy MLP iteration, width 1024, of that with the NumPy update", "at most", 0.80),

@@ -20,6 +20,13 @@ UNITS = {
 }
 
 
+def is_wrong(m: Measurement) -> bool:
+    """Whether a contestant computes something else than it should, or one of ours fails."""
+    return any(
+        why.startswith("WRONG" if not name.startswith(OWN) else ("WRONG", "failed")) for name, why in m.absent.items()
+    )
+
+
 def missed(run: Run) -> list[Figure]:
     """Return the figures of earlier issues that are not reached."""
     return [figure for figure in run.figures if not reached(figure)]
@@ -34,6 +41,8 @@ def write(run: Run, folder: Path) -> None:
 def markdown(run: Run, drawn: dict[str, list[str]]) -> str:
     """Return the whole report."""
     parts = [f"# `{run.command}`", _where(run)]
+    if run.interrupted:
+        parts.append("It was interrupted: what is not here was not measured.")
     if run.figures:
         parts += ["## Figures that must be reached", figures(run)]
     for question in dict.fromkeys([*(m.question for m in run.measurements), *run.failures]):
@@ -53,7 +62,8 @@ def _where(run: Run) -> str:
     peers = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     lines = [
         f"- {facts['processor']}, {facts['processors']} processors; {caches}; {facts['memory']} of memory; "
-        f"transparent huge pages {facts['transparent huge pages']}; {facts['kernel']}",
+        f"transparent huge pages {facts['transparent huge pages']}; {facts['kernel']}; "
+        f"load when it began {facts.get('load', ['unknown'])[0]}",
         f"- gradstep {config['version']} ({facts['commit']}), {config['compiler']}, {config['isa']}, "
         f"{config['threading']}, {config['num_threads']} threads; {config['cuda']}",
         f"- {facts['date']}; Python {facts['python']}, {peers}",
@@ -124,16 +134,22 @@ def spread(samples: Sequence[float]) -> str:
 
 def absences(measured: Sequence[Measurement]) -> Iterator[str]:
     """Say who did not take part, and why."""
+    rows = absent(measured)
+    if len(rows) > 1:
+        yield table(rows)
+
+
+def absent(measured: Sequence[Measurement]) -> list[list[str]]:
+    """Return rows of who did not take part, why, and in which cases."""
     reasons: dict[tuple[str, str], list[str]] = {}
     for m in measured:
         for name, why in m.absent.items():
             reasons.setdefault((name, why), []).append(m.case)
-    if reasons:
-        rows = [["absent", "why", "in cases"]]
-        for (name, why), cases in reasons.items():
-            where = "all" if len(cases) == len(measured) else ", ".join(cases[:3]) + (", ..." if len(cases) > 3 else "")
-            rows.append([name, why, where])
-        yield table(rows)
+    rows = [["absent", "why", "in cases"]]
+    for (name, why), cases in reasons.items():
+        where = "all" if len(cases) == len(measured) else ", ".join(cases[:3]) + (", ..." if len(cases) > 3 else "")
+        rows.append([name, why, where])
+    return rows
 
 
 def show(run: Run) -> None:
@@ -158,7 +174,12 @@ def show(run: Run) -> None:
             judged.append(
                 [figure.what, number(figure.value), str(MUST[figure.key]), "yes" if reached(figure) else "NO"]
             )
-    for title_, body in (("Times of gradstep's, smaller is faster", rows), ("Figures that must be reached", judged)):
+    tables = {
+        "Times of gradstep's, smaller is faster": rows,
+        "Who did not take part": absent(run.measurements),
+        "Figures that must be reached": judged,
+    }
+    for title_, body in tables.items():
         if len(body) > 1:
             _print(title_, body)
     for question, why in run.failures.items():

@@ -36,6 +36,7 @@ class Run:
     failures: dict[str, str] = field(default_factory=dict)
     figures: list[Figure] = field(default_factory=list)
     measurements: list[Measurement] = field(default_factory=list)
+    interrupted: bool = False
 
     @classmethod
     def load(cls, path: Path) -> Run:

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("bench", reason="only a checkout has bench/")
 from bench import compare, readme, report
-from bench.__main__ import parser
+from bench.__main__ import load, parser
 from bench.case import Absent, Case, Contestant, Figure, Measurement
 from bench.contestants import TABLE, contestants, peer_of
 from bench.must import MUST, reached
@@ -245,6 +245,52 @@ def test_a_slower_machine_is_no_change_and_a_slower_step_is():
     after = run_of([measurement(gradstep=1.5, NumPy=9.0)])
     ((_, case, name, reference, _, _, change),) = compare.changes(before, after)
     assert (case, name, reference, change) == ("AdamW, 10^3", "gradstep", "NumPy", "+50%")
+
+
+def test_a_change_is_one_against_most_of_the_others():
+    before = run_of([measurement(gradstep=1.0, NumPy=9.0, Numba=1.1, numexpr=7.0)])
+    rows = list(compare.changes(before, run_of([measurement(gradstep=1.0, NumPy=12.0, Numba=1.1, numexpr=7.0)])))
+    assert rows == []  # of the reference alone
+    rows = list(compare.changes(before, run_of([measurement(gradstep=1.0, NumPy=9.0, Numba=1.7, numexpr=7.0)])))
+    assert [row[2] for row in rows] == ["Numba"]
+    few = [measurement(gradstep=middle, NumPy=9.0) for middle in (1.0, 3.0)]
+    for m in few:
+        m.samples = {name: samples[3:6] for name, samples in m.samples.items()}
+    assert not list(compare.changes(run_of(few[:1]), run_of(few[1:])))
+
+
+@pytest.mark.parametrize(
+    ("name", "why", "wrong"),
+    [
+        ("gradstep", "failed: RuntimeError: broken", True),
+        ("gradstep, 1 thread", "WRONG: result 0 is 1 off", True),
+        ("NumPy", "WRONG: result 0 is 1 off", True),
+        ("NumPy", "failed: RuntimeError: broken", False),
+        ("gradstep", "no time was left", False),
+    ],
+)
+def test_what_a_run_fails_by(name, why, wrong, capsys):
+    m = measurement(NumPy=1.0)
+    m.absent[name] = why
+    assert report.is_wrong(m) == wrong
+    report.show(run_of([m]))
+    assert why.split(":")[0] in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"figures": 3}'])
+def test_what_is_no_run_is_told(tmp_path, content):
+    path = tmp_path / "run.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(SystemExit, match=r"run\.json: expected the run\.json of a run"):
+        load(path)
+
+
+def test_an_interrupted_run_says_so():
+    run = run_of([measurement(gradstep=1.0)])
+    assert "interrupted" not in report.markdown(run, {})
+    run.interrupted = True
+    assert "It was interrupted" in report.markdown(run, {})
 
 
 def test_a_run_is_read_as_it_was_written(tmp_path):

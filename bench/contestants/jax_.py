@@ -30,7 +30,8 @@ def optax_jitted(work: Work) -> Contestant:
         params, state = jitted(params, state, grads)
         jax.block_until_ready(params)
 
-    return Contestant(step, lambda: [np.asarray(p) for p in params])
+    tolerance = 5e-6 if work.rule == "Adagrad" else None  # eps would be added elsewhere, so that there is none
+    return Contestant(step, lambda: [np.asarray(p) for p in params], tolerance=tolerance)
 
 
 def _rule(work: Work) -> optax.GradientTransformation:

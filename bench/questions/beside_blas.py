@@ -37,13 +37,15 @@ def question(quick: bool) -> Question:
 def neighbours(where: str) -> Question:
     """Each turn begins with a rest, and a few loops that are not counted, as a training loop has them.
 
-    A step alone comes as long after the last one as a step after a matmul.
+    A step alone comes as long after the last one as a step after a matmul; the one "at once" finds its arrays in the
+    caches still.
     """
     work = Work("AdamW", (N,))
     took = yield Case(
         f"a step of {N:,} elements and a matmul, {where}",
         {
             "step, 1 thread": partial(stepping, work, 1, waiting),
+            "step, 1 thread, at once": partial(stepping, work, 1),
             "step after a matmul": partial(stepping, work, ALL, matmul),
             "step after a matmul, 1 thread": partial(stepping, work, 1, matmul),
             "matmul": partial(multiplying, work, None),
@@ -58,6 +60,7 @@ def neighbours(where: str) -> Question:
     for what, name, other, key in (
         ("step after a matmul, of a single-threaded one alone", "step after a matmul", "step, 1 thread", "step"),
         ("single-threaded step after a matmul, of one alone", "step after a matmul, 1 thread", "step, 1 thread", ""),
+        ("for comparison: step after a matmul, of one at once", "step after a matmul", "step, 1 thread, at once", ""),
         ("matmul after a step, of one without", "matmul after a step", "matmul", "matmul"),
     ):
         for percent in (50, 90):

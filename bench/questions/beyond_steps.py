@@ -161,13 +161,16 @@ def indexing(dtype: str) -> Contestant:
     """Make them as it is written today."""
     X, _, mean, scale = _pixels(dtype)
     rng = np.random.default_rng(0)
+    first: list[Array] = []  # its rows, and the batch
 
     def epoch() -> None:
         order = rng.permutation(len(X))
         for i in range(0, len(X), BATCH):
-            (X[order[i : i + BATCH]] - mean) / scale
+            batch = (X[order[i : i + BATCH]] - mean) / scale
+            if i == 0:
+                first[:] = order[:BATCH], batch
 
-    return Contestant(epoch)
+    return Contestant(epoch, lambda: [first[1] - (X[first[0]] - mean) / scale])
 
 
 def moments(quick: bool) -> Question:
