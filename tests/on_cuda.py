@@ -217,8 +217,8 @@ def on_a_device(device, monkeypatch):
         return plain(handed_on(x, foreign) if isinstance(x, np.ndarray) else x, label)
 
     def on_host_again(function):
-        def called(self, given, *more):
-            found = function(self, handed_on(given, foreign), *more)
+        def called(self, given, *more, **named):
+            found = function(self, handed_on(given, foreign), *more, **named)
             return tuple(map(landed, found)) if isinstance(found, tuple) else landed(found)
 
         return called
