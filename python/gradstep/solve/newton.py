@@ -51,6 +51,8 @@ def minimize(objective: Objective, search: Search, *, hessian: Hessian) -> Any:
         if hasattr(matrix, "matvec"):
             raise TypeError(f"hess: method 'newton' needs a matrix, got {type(matrix).__name__}")
         reach = min(reach, REACH * (1 + space.largest(point.x)))
+        with np.errstate(over="ignore"):  # what is less than the rounding of gradients is no curvature of theirs
+            matrix = matrix.astype(space.dtype, copy=False)
         found = solver.solve(matrix, point.jac, reach)
         if found is None:
             over = search.end(NOT_FINITE, f"hess is not finite at x, iteration {search.nit}")

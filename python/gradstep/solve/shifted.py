@@ -10,7 +10,7 @@ import numpy as np
 from gradstep.containers import Array
 
 SHIFT, SMALLER = 1e-3, 1 / 16  # of a singular matrix, relative to its greatest element; after each good step
-ROUNDINGS = 1024  # of a pivot, relative to the diagonal: what is less tells nothing
+ACCURACY = 1024 * float(np.finfo(np.float64).eps)  # of pivots, relative to the diagonal: what is less tells nothing
 
 
 class Shifted:
@@ -47,9 +47,9 @@ class Shifted:
         scale = self.lapack.largest(matrix)
         if not math.isfinite(scale):
             return None
-        safe, accuracy = SHIFT * scale or 1.0, _accuracy(matrix, jac)
-        for shift in self._shifts(safe, max(self.share * safe, 2 * accuracy * scale), self.lapack.lowest(matrix)):
-            found = self.lapack.solve(matrix, shift, jac, accuracy)
+        safe = SHIFT * scale or 1.0
+        for shift in self._shifts(safe, max(self.share * safe, 2 * ACCURACY * scale), self.lapack.lowest(matrix)):
+            found = self.lapack.solve(matrix, shift, jac)
             if found is not None:
                 if 0 < shift < 2 * safe:
                     self.share = SMALLER * min(shift / safe, 1.0)
@@ -65,12 +65,6 @@ class Shifted:
             shift = max(2 * shift, safe)
 
 
-def _accuracy(*arrays: Array) -> float:
-    """Return how far down pivots are told from rounding, that of the coarsest array."""
-    coarsest = max(float(np.finfo(a.dtype if a.dtype.kind == "f" else np.float64).eps) for a in arrays)
-    return min(ROUNDINGS * coarsest, 0.1 * SHIFT)
-
-
 class Host:
     """Cholesky's factorisation by SciPy."""
 
@@ -82,8 +76,8 @@ class Host:
         """Return the lowest element of the diagonal."""
         return float(matrix.diagonal().min())
 
-    def solve(self, matrix: Array, shift: float, jac: Array, accuracy: float) -> Array | None:
-        """Solve with the shifted matrix; None if it is not positive definite, pivots of this accuracy considered."""
+    def solve(self, matrix: Array, shift: float, jac: Array) -> Array | None:
+        """Solve with the shifted matrix; None if it is not positive definite, but for rounding."""
         from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
         shifted = np.array(matrix, dtype=np.float64)
@@ -92,7 +86,7 @@ class Host:
             factor = cho_factor(shifted, lower=True, overwrite_a=True, check_finite=False)
         except LinAlgError:
             return None
-        if (factor[0].diagonal() ** 2 <= accuracy * matrix.diagonal()).any():
+        if (factor[0].diagonal() ** 2 <= ACCURACY * matrix.diagonal()).any():
             return None
         found = cho_solve(factor, jac.astype(np.float64), check_finite=False)
         return found if np.isfinite(found).all() else None
@@ -109,8 +103,8 @@ class Device:
         """Return the lowest element of the diagonal."""
         return float(matrix.diagonal().min())
 
-    def solve(self, matrix: Array, shift: float, jac: Array, accuracy: float) -> Array | None:
-        """Solve with the shifted matrix; None if it is not positive definite, pivots of this accuracy considered."""
+    def solve(self, matrix: Array, shift: float, jac: Array) -> Array | None:
+        """Solve with the shifted matrix; None if it is not positive definite, but for rounding."""
         import cupy
         import cupyx
         from cupyx.scipy.linalg import solve_triangular
@@ -121,7 +115,7 @@ class Device:
                 factor = cupy.linalg.cholesky(shifted)
         except np.linalg.LinAlgError:
             return None
-        if bool((factor.diagonal() ** 2 <= accuracy * matrix.diagonal()).any()):
+        if bool((factor.diagonal() ** 2 <= ACCURACY * matrix.diagonal()).any()):
             return None
         found = solve_triangular(factor, jac.astype(np.float64), lower=True)
         found = solve_triangular(factor, found, lower=True, trans=1)
