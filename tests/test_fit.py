@@ -13,7 +13,7 @@ import pytest
 
 import gradstep as gs
 from gradstep import checkpoint
-from gradstep.data import minibatches
+from gradstep.data import Minibatches, minibatches
 from gradstep.training import FitStep
 from script import run
 from table import FORMATS, IDS, ROWS
@@ -199,6 +199,24 @@ class TestLoop:
             )
         assert len(after) == 5
         same(params["w"], after[-1])
+
+    @pytest.mark.parametrize("prefetch", [0, 1, 3])
+    def test_an_interrupt_while_a_batch_is_taken_skips_none(self, prefetch, monkeypatch):
+        data, w = minibatches(np.arange(12.0), batch_size=2, epochs=2, seed=0, prefetch=prefetch), np.zeros(1)
+        taken, opt = Minibatches.__next__, gs.SGD(w)
+        calls = itertools.count()
+
+        def interrupted(batches):
+            batch = taken(batches)
+            if next(calls) == 3:
+                raise KeyboardInterrupt
+            return batch
+
+        monkeypatch.setattr(Minibatches, "__next__", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            gs.fit(lambda w, x: (1.0, np.ones(1)), w, data, opt)
+        assert (opt.steps, data.epoch, data.batch) == (3, 0, 3)
+        assert gs.fit(lambda w, x: (1.0, np.ones(1)), w, data, opt).steps == 9
 
     @pytest.mark.parametrize("prefetch", [0, 2])
     @pytest.mark.parametrize("failure", ["loss", "interrupt", "shape", "gradient"])

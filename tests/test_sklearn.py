@@ -632,6 +632,10 @@ def test_wrong_data(iris):
         MLPClassifier().partial_fit(X, y)
     with pytest.raises(ValueError, match="early_stopping: expected False for partial_fit"):
         MLPRegressor(early_stopping=True).partial_fit(X, y)
+    with pytest.raises(TypeError, match="class_weight: expected a dict, 'balanced' or None, got float64"):
+        LogisticRegression(class_weight=np.ones(3)).fit(X, y)
+    with pytest.raises(ValueError, match="C, sample_weight: expected a product above 2e-308, got 0"):
+        LogisticRegression(C=1e-20).fit(X, y, sample_weight=np.full(len(y), 1e-320))
     with pytest.raises(ValueError, match=r"class_weight: .* got 'balanced'"):
         LogisticRegression("sgd", class_weight="balanced").partial_fit(X, y, classes=[0, 1, 2])
     with pytest.raises(NotFittedError):

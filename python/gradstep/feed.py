@@ -50,8 +50,13 @@ class Passes:
         self.epoch, self.batch = (self.epoch + 1, 0) if ended else (self.epoch, self.batch + 1)
         return ended
 
-    def give_back(self) -> None:
-        """Let the batch that was taken be the next one still: it is so until `advance`."""
+    @property
+    def position(self) -> int:
+        """Which batch comes next, of its epoch."""
+        return self.batch
+
+    def give_back(self, position: int) -> None:
+        """Let the batch that was at a position be the next one still: it is so until `advance`."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position."""
@@ -86,9 +91,14 @@ class Positioned:
         """Return the next batch, as arguments."""
         return next(self._data)
 
-    def give_back(self) -> None:
-        """Let the batch that was taken be the next one again."""
-        self._data._give_back()
+    @property
+    def position(self) -> int:
+        """Which batch comes next, of all."""
+        return self._data._given
+
+    def give_back(self, position: int) -> None:
+        """Let the batch that was at a position be the next one again."""
+        self._data._go_back(position)
 
     def advance(self) -> bool:
         """Return whether an epoch has ended with the batch that was taken."""

@@ -338,8 +338,9 @@ class _Loop:
     def step(self) -> FitStep:
         feed, scaler, lr, epoch = self.snapshot.feed, self.snapshot.scaler, self.optimizer.lr, self.snapshot.feed.epoch
         scale = {"scale": scaler.factor} if scaler else {}
-        batch, steps = feed.take(), self.optimizer.steps
+        steps, position = self.optimizer.steps, feed.position
         try:
+            batch = feed.take()
             found, grads = pair(self.loss_and_grads(self.params, *batch, **scale), "loss_and_grads")
             loss = plain(found, "loss_and_grads")
             if scaler:
@@ -348,7 +349,7 @@ class _Loop:
                 self.optimizer.step(grads, **self.options)
         except BaseException:  # Ctrl-C too
             if self.optimizer.steps == steps:
-                feed.give_back()
+                feed.give_back(position)
             raise
         self.history.loss.append(loss)
         self.history.lr.append(lr)

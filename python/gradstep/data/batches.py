@@ -264,11 +264,9 @@ class Minibatches(Locked):
     def __reduce__(self) -> str:
         raise TypeError("Minibatches: expected state_dict() and load_state_dict(), for copies would hold the data")
 
-    def _give_back(self) -> None:
-        """Let the last batch come once more."""
+    def _go_back(self, given: int) -> None:
         with self._lock:
-            self._given -= 1
-            self._ahead = deque()
+            self._given, self._ahead = given, deque()
 
     def _facts(self) -> dict[str, Any]:
         return {"version": VERSION, **{name: getattr(self, f"_{name}") for name in SETTINGS}}

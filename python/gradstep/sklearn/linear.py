@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -9,6 +10,7 @@ import numpy as np
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.validation import check_non_negative
 
+from gradstep.containers import shown
 from gradstep.hyperparameters import Float, check_flag, check_float
 from gradstep.schedules import Kind
 from gradstep.sklearn.classifier import Classifier
@@ -18,6 +20,13 @@ from gradstep.sklearn.training import Making, Scheduling, Trained
 
 def _strength(name: str, value: Any) -> float:
     return check_float(name, (lambda x: x > 0, "a number above 0"), value)
+
+
+def _class_weight(name: str, value: Any) -> Any:
+    if not (value is None or isinstance(value, Mapping) or (isinstance(value, str) and value == "balanced")):
+        kind = ValueError if isinstance(value, str) else TypeError
+        raise kind(f"{name}: expected a dict, 'balanced' or None, got {shown(value)}")
+    return value
 
 
 class LogisticRegression(Classifier):
@@ -107,7 +116,12 @@ class LogisticRegression(Classifier):
     """
 
     _optimizer_name: ClassVar = "solver"
-    _kinds: ClassVar[dict[str, Kind]] = {**Trained._kinds, "C": _strength, "fit_intercept": check_flag}
+    _kinds: ClassVar[dict[str, Kind]] = {
+        **Trained._kinds,
+        "C": _strength,
+        "fit_intercept": check_flag,
+        "class_weight": _class_weight,
+    }
 
     def __init__(
         self,
@@ -175,7 +189,10 @@ class LogisticRegression(Classifier):
         self.n_iter_ = np.array([self.n_iter_], np.int32)
 
     def _decay(self, batch: float, total: float) -> float:
-        return 1 / (float(self.C) * total)
+        strength = float(self.C) * total
+        if not strength > sys.float_info.min:
+            raise ValueError(f"C, sample_weight: expected a product above {sys.float_info.min:.0e}, got {strength!r}")
+        return 1 / strength
 
     def _weigh(self, y: Floats, weight: Floats | None, incremental: bool) -> Floats | None:
         if self.class_weight is None:
