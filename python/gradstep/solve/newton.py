@@ -47,13 +47,8 @@ def minimize(objective: Objective, search: Search, *, hessian: Hessian) -> Any:
     creeping, reach = 0, math.inf
     over = search.begin(point.f, point.largest)
     while not over:
-        matrix = hessian.matrix(point.x)
-        if hasattr(matrix, "matvec"):
-            raise TypeError(f"hess: method 'newton' needs a matrix, got {type(matrix).__name__}")
         reach = min(reach, REACH * (1 + space.largest(point.x)))
-        with np.errstate(over="ignore"):  # what is less than the rounding of gradients is no curvature of theirs
-            matrix = matrix.astype(space.dtype, copy=False)
-        found = solver.solve(matrix, point.jac, reach)
+        found = solver.solve(_matrix(hessian, point.x), point.jac, reach)
         if found is None:
             over = search.end(NOT_FINITE, f"hess is not finite at x, iteration {search.nit}")
             break
@@ -76,6 +71,15 @@ def minimize(objective: Objective, search: Search, *, hessian: Hessian) -> Any:
             if creeping == CREEPING and not over:
                 over = search.stuck("steps change fun, or where they are shortened x, no more than rounding does")
     return search.result(point.x, point.jac, nhev=hessian.nhev)
+
+
+def _matrix(hessian: Hessian, x: Array) -> Array:
+    """Return the Hessian in the dtype of gradients: what is less than their rounding is no curvature of theirs."""
+    matrix = hessian.matrix(x)
+    if hasattr(matrix, "matvec"):
+        raise TypeError(f"hess: method 'newton' needs a matrix, got {type(matrix).__name__}")
+    with np.errstate(over="ignore"):
+        return matrix.astype(x.dtype, copy=False)
 
 
 def backtrack(search: Search, point: Point, direction: Array, slope: float) -> float:
