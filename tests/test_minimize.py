@@ -713,6 +713,27 @@ class TestStopping:
         assert single.nit < 1.5 * double.nit
 
     @pytest.mark.parametrize("method", ["newton", "newton-cg"])
+    def test_methods_end_where_rounding_is_all_that_gradients_tell(self, method):
+        rng = np.random.default_rng(223)
+        n = int(rng.integers(1, 15))
+        rng.normal(size=(n, n)), rng.uniform(-2, 3)
+        units = 10.0 ** rng.uniform(-1, 1, n)
+        shift = rng.normal(size=n) * 10.0 ** rng.uniform(-1, 1)
+        rows = rng.normal(size=(2 * n, n))
+        shift = rows @ shift
+        error = lambda x: (rows @ (np.float64(x) / units)) ** 2 / 10 + shift  # noqa: E731
+        found = gs.minimize(
+            lambda x: float(100 * np.sum(error(x) ** 2)),
+            (rng.normal(size=n) * 10.0 ** rng.uniform(-1, 2)).astype("f4"),
+            jac=lambda x: (rows.T @ (40 * error(x) * (rows @ (x / units))) / units).astype("f4"),
+            hess=lambda x: (rows.T * (40 * (0.3 * (rows @ (x / units)) ** 2 + shift))) @ rows / units[:, None] / units,
+            method=method,
+            options={"maxiter": 20000},
+        )
+        assert found.status == 2
+        assert found.nit < 100
+
+    @pytest.mark.parametrize("method", ["newton", "newton-cg"])
     def test_single_precision_gets_to_the_minimum(self, method):
         share = np.float32(1 / 80)
         for seed in range(40):

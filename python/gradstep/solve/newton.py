@@ -12,13 +12,12 @@ import numpy as np
 
 from gradstep.containers import Array
 from gradstep.solve.hessian import Hessian
-from gradstep.solve.objective import CREEP, Objective, Point
+from gradstep.solve.objective import CREEP, CREEPING, Objective, Point
 from gradstep.solve.search import NOT_FINITE, STUCK, Search
 from gradstep.solve.shifted import Shifted
 
 DECREASE = 1e-4  # the share of what the slope promises that a step must bring
 HALVINGS = 128
-CREEPING = 16  # steps in a row, as beside a wall of NaN, or where rounding is all that gradients tell
 REACH = 2.0**20  # the longest step, in units of 1 and x: from where the function is flat it would be of any length
 FARTHER = 16.0  # than a step that had to be shortened the next one may lead
 
@@ -50,13 +49,12 @@ def minimize(objective: Objective, search: Search, *, hessian: Hessian) -> Any:
         reach = min(reach, REACH * (1 + space.largest(point.x)))
         found = solver.solve(_matrix(hessian, point.x), point.jac, reach)
         if found is None:
-            over = search.end(NOT_FINITE, f"hess is not finite at x, iteration {search.nit}")
+            over = search.end(NOT_FINITE, f"hess is not finite in {space.dtype} at x, iteration {search.nit}")
             break
         with np.errstate(over="ignore"):  # in float32; no step along it then lowers fun
             found = found.astype(space.dtype, copy=False)
         space.run([(direction, [(-1.0, found)])])
         (slope, square), _ = space.run([], [((direction,), (point.jac, direction))])
-        before = point.f
         step = backtrack(search, point, direction, slope)
         if step < 1:
             solver.share = 1.0
@@ -66,9 +64,8 @@ def minimize(objective: Objective, search: Search, *, hessian: Hessian) -> Any:
             over = search.status != STUCK or search.stuck("no step along the direction lowers fun")
         else:
             over = search.moved(point.f, point.largest, step * math.sqrt(square), lambda: space.twin(point.x))
-            level = before - point.f <= point.rounding * abs(before)
-            creeping = creeping + 1 if level or (step < 1 and not point.moves(step, direction, CREEP)) else 0
-            if creeping == CREEPING and not over:
+            creeping = creeping + 1 if step < 1 and not point.moves(step, direction, CREEP) else 0
+            if CREEPING in (creeping, point.stale) and not over:
                 over = search.stuck("steps change fun, or where they are shortened x, no more than rounding does")
     return search.result(point.x, point.jac, nhev=hessian.nhev)
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from gradstep.containers import Array
 from gradstep.solve.hessian import Hessian
-from gradstep.solve.objective import CREEP, Objective, Point
+from gradstep.solve.objective import CREEP, CREEPING, Objective, Point
 from gradstep.solve.search import NOT_FINITE, Search
 from gradstep.solve.vectors import Space
 
@@ -61,6 +61,8 @@ def minimize(objective: Objective, search: Search, *, hessian: Hessian) -> Any:
                 radius = min(2 * radius, widest)
             if taken:
                 over = search.moved(point.f, point.largest, norm, lambda: space.twin(point.x))
+                if point.stale == CREEPING and not over:
+                    over = search.stuck("steps change fun no more than rounding does")
             elif radius <= NARROWEST * (1 + space.largest(point.x)) and not point.moves(1.0, inner.step, CREEP, 1.0):
                 over = search.stuck("no step within the trust region lowers fun")
     return search.result(point.x, point.jac, nhev=hessian.nhev)

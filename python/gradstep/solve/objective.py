@@ -15,6 +15,7 @@ from gradstep.solve.differences import accuracy, derivatives, moved
 from gradstep.solve.vectors import Space, as_array
 from gradstep.states import on_host
 
+CREEPING = 16  # steps in a row without progress, as where rounding is all that gradients tell
 CREEP = 64  # roundings of each element: a step that changes none by more makes no progress
 LEVEL = 4  # roundings of the function: what may be no more than that
 
@@ -188,6 +189,7 @@ class Point:
         self.jac, self._tried = space.vector(), space.vector()
         self.f, self.largest = math.nan, math.nan
         self.rounding = LEVEL * float(np.finfo(space.dtype).eps)
+        self.stale, self._lowest = 0, math.inf  # steps since the function fell by more than rounding, and to where
 
     def evaluate(self) -> tuple[float, float]:
         """Evaluate at the trial; return the value and the greatest magnitude in the gradient, which is set aside."""
@@ -217,6 +219,9 @@ class Point:
     def move(self, step: float, direction: Array, f: float, largest: float) -> None:
         """Move x to where `look` found this."""
         self.objective.space.run([(self.x, [(1.0, self.x), (step, direction)])])
+        lowest = min(self._lowest, self.f)
+        falls = lowest - f > self.rounding * abs(lowest)
+        self.stale, self._lowest = (0, f) if falls else (self.stale + 1, lowest)
         self.keep(f, largest)
 
 
