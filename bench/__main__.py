@@ -49,11 +49,11 @@ def main() -> int:
     if args.command == "answer":
         answer(args.question, args.quick, args.peers, args.seconds)
     elif args.command == "compare":
-        print(compare.text(load(args.before), load(args.after)))
+        print(compare.text(Run.load(args.before), Run.load(args.after)))
     elif args.command == "readme":
         readme.rewrite(args.run)
     elif args.command == "report":
-        report.write(load(args.run), args.run.parent)
+        report.write(Run.load(args.run), args.run.parent)
     else:
         return suite(args)
     return 0
@@ -74,14 +74,6 @@ def suite(args: argparse.Namespace) -> int:
     report.show(run)
     wrong = run.failures or any(map(report.is_wrong, run.measurements))
     return 130 if run.interrupted else int(bool(wrong) or (args.strict and bool(report.missed(run))))
-
-
-def load(path: Path) -> Run:
-    """Read a run, or say that it is none."""
-    try:
-        return Run.load(path)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SystemExit(f"{path}: expected the run.json of a run: {error}") from None
 
 
 def command(args: argparse.Namespace) -> str:

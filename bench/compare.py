@@ -48,11 +48,10 @@ def changes(before: Run, after: Run) -> Iterator[tuple[str, ...]]:
             if name == reference or name not in was.samples:
                 continue
             a, b = (in_reference(which, name, reference) for which in (was, m))
+            change = way(a, b)
             others = [other for other in m.samples if other in was.samples and other != name]
-            agree = sum(
-                way(in_reference(was, name, other), in_reference(m, name, other)) == way(a, b) for other in others
-            )
-            if way(a, b) and 2 * agree > len(others) - (not others):
+            agree = sum(way(in_reference(was, name, other), in_reference(m, name, other)) == change for other in others)
+            if change and (not others or 2 * agree > len(others)):
                 x, y = statistics.median(a), statistics.median(b)
                 yield (
                     m.question,

@@ -40,11 +40,14 @@ class Run:
 
     @classmethod
     def load(cls, path: Path) -> Run:
-        """Read what `save` wrote."""
-        known = json.loads(path.read_text())
-        known["figures"] = [Figure(**f) for f in known["figures"]]
-        known["measurements"] = [Measurement(**m) for m in known["measurements"]]
-        return cls(**known)
+        """Read what `save` wrote, or say that it is no run."""
+        try:
+            known = json.loads(path.read_text())
+            known["figures"] = [Figure(**f) for f in known["figures"]]
+            known["measurements"] = [Measurement(**m) for m in known["measurements"]]
+            return cls(**known)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise SystemExit(f"{path}: expected the run.json of a run: {error}") from None
 
     def save(self, path: Path) -> None:
         """Write all of it; messages may name folders, which are nobody's business."""

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("bench", reason="only a checkout has bench/")
 from bench import compare, readme, report
-from bench.__main__ import load, parser
+from bench.__main__ import parser
 from bench.case import Absent, Case, Contestant, Figure, Measurement
 from bench.contestants import TABLE, contestants, peer_of
 from bench.must import MUST, reached
@@ -283,7 +283,7 @@ def test_what_is_no_run_is_told(tmp_path, content):
     if content is not None:
         path.write_text(content)
     with pytest.raises(SystemExit, match=r"run\.json: expected the run\.json of a run"):
-        load(path)
+        Run.load(path)
 
 
 def test_an_interrupted_run_says_so():
