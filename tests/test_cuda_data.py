@@ -9,6 +9,7 @@ globals().update(
             "test_prefetching_gives_what_is_raised_to_the_caller_and_goes_on",
             "test_all_that_are_wanted_are_made_ahead",
             "test_nobody_waits_for_batches_that_were_dropped",
+            "test_nobody_keeps_a_batch_that_was_handed_out",
             "test_a_forked_child_goes_on",
         ),
     )

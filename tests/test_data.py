@@ -334,6 +334,44 @@ def test_batches_made_ahead_are_dropped_with_the_position():
     assert [list(rows) for (rows,) in batches] == expected
 
 
+class InterruptAt:
+    """Ctrl-C before the n-th instruction that the package's own Python code does here."""
+
+    def __init__(self, n):
+        self.left = n
+
+    def __call__(self, frame, event, argument):
+        if not frame.f_globals["__name__"].startswith("gradstep."):
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        self.left -= event == "opcode"
+        if event == "opcode" and self.left == 0:
+            raise KeyboardInterrupt
+        return self
+
+
+@pytest.mark.parametrize("reuse", [False, True])
+def test_an_interrupt_anywhere_leaves_batches_that_go_on(reuse):
+    settings = {"batch_size": 2, "seed": 0, "prefetch": 2, "reuse": reuse}
+    expected = [list(rows) for (rows,) in minibatches(np.arange(14), **settings)]
+    before, interrupted = sys.gettrace(), 0
+    for n in itertools.count(1):
+        batches, at = minibatches(np.arange(14), **settings), InterruptAt(n)
+        try:
+            sys.settrace(at)
+            for _ in range(3):
+                next(batches)
+        except KeyboardInterrupt:
+            interrupted += 1
+        finally:
+            sys.settrace(before)
+        if at.left > 0:
+            break
+        given = batches.state_dict()["batches"]
+        assert [list(rows) for (rows,) in batches] == expected[given:], n
+    assert interrupted > 200
+
+
 def slowly(batches, made):
     """Let each batch but the first take 50 ms, and note its number."""
     make = batches._make
@@ -381,6 +419,21 @@ def test_batches_made_ahead_do_not_keep_the_data():
         assert known() is None
     finally:
         gc.enable()
+
+
+def test_nobody_keeps_a_batch_that_was_handed_out():
+    batches = minibatches(np.arange(20), batch_size=2, seed=0, prefetch=1)
+    batch = next(batches)[0]
+    known = weakref.ref(batch)
+    while not batches._ahead._batches[1]._over:
+        time.sleep(0.01)
+    del batch
+    assert known() is None
+    last = weakref.ref(list(batches)[-1][0])
+    until = time.monotonic() + 10
+    while last() is not None and time.monotonic() < until:
+        time.sleep(0.01)
+    assert last() is None
 
 
 def test_the_end_of_the_program_does_not_wait_for_batches():

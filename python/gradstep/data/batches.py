@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-from collections import deque
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
-from functools import partial
-from itertools import islice
+from collections.abc import Mapping
 from numbers import Integral
 from typing import Any
-from weakref import WeakMethod
 
 import numpy as np
 
 from gradstep import _cpu
 from gradstep.containers import Array
+from gradstep.data.ahead import Ahead
 from gradstep.data.augment import Augment
 from gradstep.data.rows import REAL, Rows, float_dtype, plain
 from gradstep.data.standardizer import Standardizer
@@ -160,9 +154,7 @@ class Minibatches(Locked):
         self._prepare(standardize, augment, dtype)
         self._given = 0
         self._buffers: dict[int, list[Array]] = {}
-        self._ahead: deque[Future[tuple[Array, ...]]] = deque()
-        self._then = partial(_call, WeakMethod(self._go_on))  # weak, or the data would stay until the next collection
-        self._maker: tuple[int, ThreadPoolExecutor] | None = None
+        self._ahead = Ahead()
 
     def __iter__(self) -> Minibatches:
         return self
@@ -174,12 +166,11 @@ class Minibatches(Locked):
 
     def __next__(self) -> tuple[Array, ...]:
         with self._lock:
-            if self._over(self._given):
+            given, end = self._given, self._end
+            if given >= end:
                 raise StopIteration
-            batch = self._made_ahead() if self._prefetch else self._make(self._given)
-            self._given += 1
-            if self._prefetch:
-                self._make_ahead()
+            batch = self._made_ahead(given, end) if self._prefetch else self._make(given)
+            self._given = given + 1
             return batch
 
     @property
@@ -254,8 +245,8 @@ class Minibatches(Locked):
         if given > _cpu.most_epochs * self._per_epoch:
             raise ValueError(f"saved['batches']: expected a position in the data, got {given}")
         with self._lock:
+            self._ahead.drop()  # first: it is of the old seed
             self._seed, self._given = seed, given
-            self._ahead = deque()
 
     def __repr__(self) -> str:
         epochs = "without end" if self._epochs is None else f"of {self._epochs}"
@@ -266,7 +257,8 @@ class Minibatches(Locked):
 
     def _go_back(self, given: int) -> None:
         with self._lock:
-            self._given, self._ahead = given, deque()
+            self._ahead.drop()  # for the one that was given
+            self._given = given
 
     def _facts(self) -> dict[str, Any]:
         return {"version": VERSION, **{name: getattr(self, f"_{name}") for name in SETTINGS}}
@@ -295,8 +287,9 @@ class Minibatches(Locked):
         self._epochs = None if epochs is None else check_whole("epochs", epochs, 0)
         if self._epochs is not None and self._epochs > _cpu.most_epochs:
             raise ValueError(f"epochs: expected at most {_cpu.most_epochs}, got {epochs}")
-        passes = 1 if self._epochs is None else self._epochs
-        self._prefetch = min(check_whole("prefetch", prefetch, 0), passes * self._per_epoch)
+        self._end = (_cpu.most_epochs if self._epochs is None else self._epochs) * self._per_epoch
+        most = self._per_epoch if self._epochs is None else self._end
+        self._prefetch = min(check_whole("prefetch", prefetch, 0), most)
         if any(rows.on_device for rows in self._rows):
             self._prefetch = 0  # a device works beside the host as it is
 
@@ -317,43 +310,9 @@ class Minibatches(Locked):
             self._shapes[0] = augment.out_shape(first.shape, "arrays[0]")
             augment._apply(first.native, first.shape, first.dtype)
 
-    def _over(self, number: int) -> bool:
-        most = _cpu.most_epochs if self._epochs is None else self._epochs
-        return number >= most * self._per_epoch
-
-    def _made_ahead(self) -> tuple[Array, ...]:
-        if self._maker is None or self._maker[0] != os.getpid():  # the thread is not there in a forked child
-            self._maker = (os.getpid(), ThreadPoolExecutor(1, "gradstep-minibatches"))
-            self._ahead = deque()
-        if not self._ahead:
-            self._make_ahead()
-        try:
-            batch = self._ahead[0].result()
-        except BaseException:  # Ctrl-C too
-            self._ahead = deque()  # or the next batch would be one too late
-            raise
-        self._ahead.popleft()
+    def _made_ahead(self, number: int, end: int) -> tuple[Array, ...]:
+        batch: tuple[Array, ...] = self._ahead.take(self, number, min(number + 1 + self._prefetch, end))
         return batch
-
-    def _make_ahead(self) -> None:
-        # One is made and one waits: nobody waits for more, once they are dropped or the program ends.
-        assert self._maker is not None
-        ahead = self._ahead
-        while len(ahead) < self._prefetch and not self._over(number := self._given + len(ahead)):
-            if len(ahead) > 1 and not ahead[-2].done():
-                break
-            ahead.append(self._maker[1].submit(self._make, number))
-            if self._prefetch > 2:
-                ahead[-1].add_done_callback(self._then)
-
-    def _go_on(self, made: Future[tuple[Array, ...]]) -> None:
-        if self._lock.acquire(blocking=False):  # or whoever holds it goes on, perhaps when the next one is made
-            try:
-                if made in islice(reversed(self._ahead), 2):  # or it was dropped
-                    with suppress(RuntimeError):  # the program ends
-                        self._make_ahead()
-            finally:
-                self._lock.release()
 
     def _make(self, number: int) -> tuple[Array, ...]:
         epoch, batch = divmod(number, self._per_epoch)
@@ -388,11 +347,6 @@ class Minibatches(Locked):
 
     def _empty(self, count: int) -> list[Array]:
         return [rows.empty((count, *shape), rows.dtype) for rows, shape in zip(self._rows, self._shapes, strict=True)]
-
-
-def _call(method: WeakMethod[Callable[..., None]], argument: Any) -> None:
-    if (found := method()) is not None:
-        found(argument)
 
 
 def _check_dtype(dtype: Any) -> np.dtype[Any]:
