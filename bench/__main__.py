@@ -60,10 +60,12 @@ def main() -> int:
 
 
 def suite(args: argparse.Namespace) -> int:
-    """Measure; what was measured until Ctrl-C is written, too."""
+    """Measure; what was measured until Ctrl-C, SIGTERM or the terminal's end is written, too."""
     run = Run(command(args), args.quick, machine.facts())
     args.output.mkdir(parents=True, exist_ok=True)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(ending) != signal.SIG_IGN:  # as nohup sets it
+            signal.signal(ending, signal.default_int_handler)
     try:
         with progress(sum(len(cases(question, args.quick)) for question in args.only)) as watch:
             measure(run, args.only, args.peers or (QUICK_PEERS if args.quick else PEERS), watch)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -91,13 +93,14 @@ def cases(question: str, quick: bool) -> list[str]:
 def ask_aside(
     question: str, quick: bool, peers: Sequence[str], seconds: float, shared: str
 ) -> Iterator[dict[str, Any]]:
-    """Answer a question in a process of its own; yield what it tells, or how it failed."""
-    environment = {k: v for k, v in os.environ.items() if k not in machine.UNSET} | {SHARED: shared}
+    """Answer a question in a process of its own; yield what it tells, or how it failed. What it began ends with it."""
+    environment = {k: v for k, v in os.environ.items() if k not in machine.UNSET} | {SHARED: shared, "TMPDIR": shared}
     command = [sys.executable, "-m", "bench", "answer", question, f"--seconds={seconds}"]
     command += [*(["--quick"] if quick else []), "--peers", *peers]
+    aside: dict[str, Any] = {"cwd": ROOT, "env": environment, "text": True, "start_new_session": True}
     with (
         tempfile.TemporaryFile("w+") as errors,
-        subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True) as child,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, **aside) as child,
     ):
         try:
             assert child.stdout
@@ -107,6 +110,8 @@ def ask_aside(
                 errors.seek(0)
                 yield {"failure": "\n".join(errors.read().splitlines()[-8:])}
         finally:
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGTERM)  # ninja passes it on to compilers, which have groups of their own
             child.kill()
 
 
@@ -114,7 +119,7 @@ def measure(run: Run, questions: Sequence[str], peers: Sequence[str], watch: Wat
     """Ask one question after the other, which share the time there is; `watch` sees everything that is told."""
     until = time.perf_counter() + (QUICK if run.quick else math.inf)
     weights = [START + len(cases(question, run.quick)) for question in questions]
-    with tempfile.TemporaryDirectory() as shared:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as shared:  # an ended build may still write there
         for k, question in enumerate(questions):
             seconds = (until - time.perf_counter()) * weights[k] / sum(weights[k:])
             for told in ask_aside(question, run.quick, peers, seconds, shared):

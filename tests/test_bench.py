@@ -1,6 +1,9 @@
 """The bench suite's own arithmetic: turns, checks, comparisons, the README's block."""
 
 import json
+import os
+import select
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,6 +13,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("bench", reason="only a checkout has bench/")
+from bench import __main__ as program
 from bench import compare, readme, report
 from bench.__main__ import parser
 from bench.case import Absent, Case, Contestant, Figure, Measurement
@@ -17,7 +21,7 @@ from bench.contestants import TABLE, contestants, peer_of
 from bench.must import MUST, reached
 from bench.questions import NAMES
 from bench.questions.many_arrays import gpt2, resnet50
-from bench.run import Run, cases
+from bench.run import Run, ask_aside, cases
 from bench.runner import Runner
 from bench.work import RULES, Work
 
@@ -291,6 +295,34 @@ def test_an_interrupted_run_says_so():
     assert "interrupted" not in report.markdown(run, {})
     run.interrupted = True
     assert "It was interrupted" in report.markdown(run, {})
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP])
+def test_a_run_that_a_signal_ends_is_written(ending, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(program, "measure", lambda *given: signal.raise_signal(ending))
+    before = {which: signal.signal(which, signal.SIG_DFL) for which in (signal.SIGTERM, signal.SIGHUP)}
+    signal.signal(ending, lambda *given: pytest.fail("the run left the signal as it was"))
+    try:
+        assert program.suite(parser().parse_args(["--only", "gpu", "--output", str(tmp_path)])) == 130
+    finally:
+        for which, handler in before.items():
+            signal.signal(which, handler)
+    assert Run.load(tmp_path / "run.json").interrupted
+
+
+def test_what_a_question_began_ends_with_it(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "alive")
+    script = tmp_path / "python"  # its child is one that only a group's end reaches
+    script.write_text(f"#!/bin/sh\nexec 3> {tmp_path}/alive\nsleep 60 &\necho '{{\"begun\": 1}}'\nwait\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    asked = ask_aside("costs", True, (), 1.0, str(tmp_path))
+    alive = os.open(tmp_path / "alive", os.O_RDONLY | os.O_NONBLOCK)
+    assert next(asked) == {"begun": 1}
+    asked.close()
+    assert select.select([alive], [], [], 10)[0]
+    assert os.read(alive, 1) == b""
+    os.close(alive)
 
 
 def test_a_run_is_read_as_it_was_written(tmp_path):
