@@ -19,7 +19,7 @@ from bench.__main__ import parser
 from bench.case import Absent, Case, Contestant, Figure, Measurement
 from bench.contestants import TABLE, contestants, peer_of
 from bench.must import MUST, reached
-from bench.questions import NAMES
+from bench.questions import NAMES, ask
 from bench.questions.many_arrays import gpt2, resnet50
 from bench.run import Run, ask_aside, cases
 from bench.runner import Runner
@@ -210,7 +210,35 @@ def test_models_have_their_parameters():
 def test_questions_name_their_cases(question, quick):
     names = cases(question, quick)
     assert len(names) == len(set(names))
-    assert names or question == "beside_torch"
+    assert names
+
+
+OPTIONAL = ("ml_dtypes", "torch", "numexpr", "numba", "jax", "thinc", "cupy", "sklearn", "rich", "matplotlib")
+
+
+def test_questions_name_their_cases_without_optional_packages():
+    hide = f"import sys; sys.modules.update(dict.fromkeys({OPTIONAL}))"
+    ask = "from bench.run import cases; print(*map(len, map(cases, NAMES, [False] * len(NAMES))))"
+    command = [sys.executable, "-c", f"{hide}; from bench.questions import NAMES; {ask}"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=readme.ROOT)
+    assert done.stdout.split() == [str(len(cases(name, False))) for name in NAMES], done.stderr
+
+
+def test_a_format_that_is_not_installed_is_rows_that_say_so(runner, monkeypatch):
+    work = Work("AdamW", (1000,), "bfloat16")
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    makers = contestants(work, ["gradstep"])
+    done = runner.measure("q", Case("case", makers, work.expected, nbytes=work.nbytes, footprint=work.footprint))
+    assert done.nbytes == 22_000
+    assert done.absent["gradstep"].startswith("not installed: import of ml_dtypes")
+
+
+def test_beside_pytorch_says_where_it_is_not_installed(runner, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    (done,) = runner.answers("beside_torch", ask("beside_torch", True))
+    assert not done.samples
+    assert all(why.startswith("not installed: import of torch") for why in done.absent.values())
+    assert "matmul after a step" in done.absent
 
 
 def test_bounds_judge_figures():

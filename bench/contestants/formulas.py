@@ -24,7 +24,7 @@ FORMULAS = {
 
 def formulas(work: Work) -> dict[str, str]:
     """Return array -> what is assigned to it, the parameter last."""
-    if work.surrounded or work.numpy_dtype.itemsize == 2:
+    if work.surrounded or work.itemsize == 2:
         raise Absent("has the plain rule on float32 and float64")
     return FORMULAS[work.rule]
 

@@ -16,7 +16,7 @@ from gradstep import textbook as books
 
 def textbook(work: Work) -> Contestant:
     """Write each rule as it stands in books, and what surrounds it in passes of its own."""
-    if work.numpy_dtype.itemsize == 2:
+    if work.itemsize == 2:
         raise Absent("the textbook's states would have 16 bits too")
     params = work.params()
     rule = getattr(books, work.spec.cls)(**work.spec.hypers)
@@ -48,7 +48,7 @@ def surround(work: Work, params: list[Array], update: Callable[[list[Array]], ob
 
 def with_out(work: Work) -> Contestant:
     """Write every operation's result into an array that is there."""
-    if work.surrounded or work.numpy_dtype.itemsize == 2:
+    if work.surrounded or work.itemsize == 2:
         raise Absent("has the plain rule on float32 and float64")
     update, params = UPDATES[work.rule], work.params()
     rows = [

@@ -18,7 +18,7 @@ def step(work: Work, device: str = "cpu", **implementation: bool) -> Contestant:
     """Unscale, clip, update, average and zero, each in calls of its own."""
     if work.spec.cls not in CLASSES:
         raise Absent("PyTorch has no such rule")
-    if work.numpy_dtype.itemsize == 2:
+    if work.itemsize == 2:
         raise Absent("its states would have 16 bits too")
     params = [torch.from_numpy(p).to(device).requires_grad_() for p in work.params()]
     originals = [torch.from_numpy(g).to(device) for g in work.grads()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import statistics
 import time
 import timeit
@@ -34,23 +35,24 @@ def question(quick: bool) -> Question:
         yield Figure(f"for comparison: median of the runs, width {width}", float(np.median(ratios)))
 
 
-def neighbours(where: str) -> Question:
+def neighbours(where: str, first: str = "numpy") -> Question:
     """Each turn begins with a rest, and a few loops that are not counted, as a training loop has them.
 
     A step alone comes as long after the last one as a step after a matmul; the one "at once" finds its arrays in the
     caches still.
     """
     work = Work("AdamW", (N,))
+    makers = {
+        "step, 1 thread": partial(stepping, work, 1, waiting),
+        "step, 1 thread, at once": partial(stepping, work, 1),
+        "step after a matmul": partial(stepping, work, ALL, matmul),
+        "step after a matmul, 1 thread": partial(stepping, work, 1, matmul),
+        "matmul": partial(multiplying, work, None),
+        "matmul after a step": partial(multiplying, work, ALL),
+    }
     took = yield Case(
         f"a step of {N:,} elements and a matmul, {where}",
-        {
-            "step, 1 thread": partial(stepping, work, 1, waiting),
-            "step, 1 thread, at once": partial(stepping, work, 1),
-            "step after a matmul": partial(stepping, work, ALL, matmul),
-            "step after a matmul, 1 thread": partial(stepping, work, 1, matmul),
-            "matmul": partial(multiplying, work, None),
-            "matmul after a step": partial(multiplying, work, ALL),
-        },
+        {name: partial(importing, first, make) for name, make in makers.items()},
         work.expected,
         warm=4,
         rest=0.03,
@@ -68,6 +70,12 @@ def neighbours(where: str) -> Question:
             yield Figure(f"{what}, percentile {percent} ({where})", value, key if percent == 50 else "")
     for name in took:
         yield Figure(f"for comparison: {name}, microseconds ({where})", took.median(name) * 1e6)
+
+
+def importing(module: str, make: Callable[[], Contestant]) -> Contestant:
+    """Make a contestant where that module is loaded before; where it is missing, there is none."""
+    importlib.import_module(module)
+    return make()
 
 
 @functools.cache

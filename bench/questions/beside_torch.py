@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 from bench.case import Question
 from bench.questions.beside_blas import neighbours
 
 
 def question(quick: bool) -> Question:
-    """Measure a step after a matmul and a matmul after a step; nothing where PyTorch is not installed."""
-    if importlib.util.find_spec("torch"):
-        importlib.import_module("torch")
-        yield from neighbours("PyTorch imported first")
+    """Measure a step after a matmul and a matmul after a step."""
+    yield from neighbours("PyTorch imported first", "torch")
