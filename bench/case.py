@@ -112,11 +112,15 @@ class Took(dict[str, list[float]]):
 
 @dataclass(frozen=True)
 class Figure:
-    """What was measured, and the key in `MUST` of what it must reach; none where it only compares."""
+    """What was measured, and the key in `MUST` of what it must reach; none where it only compares.
+
+    `rounds` are those of the case before it, as far as they are known.
+    """
 
     what: str
     value: float
     key: str = ""
+    rounds: int | None = None
 
 
 Question = Generator[Case | Figure, Took, None]

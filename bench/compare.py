@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 
 from bench.case import Measurement
-from bench.must import reached
+from bench.must import verdict
 from bench.run import Run
 from bench.samples import OWN, ceiling_of, number, quartiles, ratios
 
@@ -27,12 +27,11 @@ def text(before: Run, after: Run) -> str:
         parts[-1] += "".join(f"\n| {' | '.join(row)} |" for row in rows)
     else:
         parts.append("Nothing changed beyond noise.")
-    known = {figure.what: reached(figure) for figure in before.figures}
+    known = {figure.what: verdict(figure) for figure in before.figures}
     for figure in after.figures:
-        if known.get(figure.what, reached(figure)) != reached(figure):
-            parts.append(
-                f"{figure.what}: {number(figure.value)}, {'now reached' if reached(figure) else 'NO LONGER REACHED'}."
-            )
+        if {known.get(figure.what), verdict(figure)} == {"yes", "NO"}:
+            now = "now reached" if verdict(figure) == "yes" else "NO LONGER REACHED"
+            parts.append(f"{figure.what}: {number(figure.value)}, {now}.")
     return "\n\n".join(parts)
 
 

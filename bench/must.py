@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from bench.case import Figure
 
+LEAST_ROUNDS = 3  # of each case, unless no time is left; figures of fewer are not judged
+
 
 class Must(NamedTuple):
     """A bound, and what README.md calls the figures under it."""
@@ -51,7 +53,11 @@ MUST = {
 }
 
 
-def reached(figure: Figure) -> bool:
-    """Whether a figure's bound holds; a comparison has none."""
+def verdict(figure: Figure) -> str:
+    """Return whether a figure's bound holds, or why that is not judged; nothing where it only compares."""
     must = MUST.get(figure.key)
-    return must is None or (figure.value >= must.bound if must.sense == "at least" else figure.value <= must.bound)
+    if must is None:
+        return ""
+    if figure.rounds is not None and figure.rounds < LEAST_ROUNDS:
+        return f"{figure.rounds} round{'s' * (figure.rounds > 1)}: no judgement"
+    return "yes" if (figure.value >= must.bound if must.sense == "at least" else figure.value <= must.bound) else "NO"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench import pictures
 from bench.case import Figure, Measurement
-from bench.must import MUST, reached
+from bench.must import MUST, verdict
 from bench.questions import title
 from bench.run import Run
 from bench.samples import OWN, base, ceiling_of, is_per_byte, number, quartiles, rate, ratios
@@ -29,7 +29,7 @@ def is_wrong(m: Measurement) -> bool:
 
 def missed(run: Run) -> list[Figure]:
     """Return the figures of earlier issues that are not reached."""
-    return [figure for figure in run.figures if not reached(figure)]
+    return [figure for figure in run.figures if verdict(figure) == "NO"]
 
 
 def write(run: Run, folder: Path) -> None:
@@ -85,9 +85,8 @@ def figures(run: Run) -> str:
     """Return the table of figures, judged."""
     rows = [["figure", "measured", "must be", "reached"]]
     for figure in run.figures:
-        must = MUST.get(figure.key)
-        verdict = ("yes" if reached(figure) else "**NO**") if must else ""
-        rows.append([figure.what, number(figure.value), str(must or ""), verdict])
+        said = verdict(figure).replace("NO", "**NO**")
+        rows.append([figure.what, number(figure.value), str(MUST.get(figure.key, "")), said])
     return table(rows)
 
 
@@ -171,9 +170,7 @@ def show(run: Run) -> None:
     judged = [["figure", "measured", "must be", "reached"]]
     for figure in run.figures:
         if figure.key in MUST:
-            judged.append(
-                [figure.what, number(figure.value), str(MUST[figure.key]), "yes" if reached(figure) else "NO"]
-            )
+            judged.append([figure.what, number(figure.value), str(MUST[figure.key]), verdict(figure)])
     tables = {
         "Times of gradstep's, smaller is faster": rows,
         "Who did not take part": absent(run.measurements),

@@ -6,7 +6,7 @@ import gc
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,9 +14,9 @@ import numpy as np
 
 from bench.case import Absent, Array, Case, Contestant, Figure, Measurement, Question, Took, Wrong, nothing, sample
 from bench.contestants import PEERS, peer_of
+from bench.must import LEAST_ROUNDS
 
 T = TypeVar("T")
-LEAST_ROUNDS = 3
 LEAST_SECONDS = 1e-3  # a sample lasts so long, by repeated calls
 QUICKER = 10
 
@@ -40,9 +40,13 @@ class Runner:
             nbytes = dict.fromkeys(done.samples, case.nbytes) | done.bytes_of
             return done, Took(done.samples, nbytes, done.runs)
 
+        rounds = None
         for item in play(question, answer):
-            if isinstance(item, Measurement) or not math.isnan(item.value):
+            if isinstance(item, Measurement):
+                rounds = min(map(len, item.samples.values()), default=None)
                 yield item
+            elif not math.isnan(item.value):
+                yield replace(item, rounds=rounds)
 
     def measure(self, question: str, case: Case) -> Measurement:
         """Measure one case."""

@@ -18,7 +18,7 @@ from bench import compare, readme, report
 from bench.__main__ import parser
 from bench.case import Absent, Case, Contestant, Figure, Measurement
 from bench.contestants import TABLE, contestants, peer_of
-from bench.must import MUST, reached
+from bench.must import MUST, verdict
 from bench.questions import NAMES, ask
 from bench.questions.many_arrays import gpt2, resnet50
 from bench.run import Run, ask_aside, cases
@@ -242,10 +242,27 @@ def test_beside_pytorch_says_where_it_is_not_installed(runner, monkeypatch):
 
 
 def test_bounds_judge_figures():
-    assert reached(Figure("", MUST["fused"].bound, "fused"))
-    assert not reached(Figure("", MUST["fused"].bound * 1.01, "fused"))
-    assert not reached(Figure("", MUST["ceiling"].bound * 0.99, "ceiling"))
-    assert reached(Figure("", 1e9))
+    assert verdict(Figure("", MUST["fused"].bound, "fused")) == "yes"
+    assert verdict(Figure("", MUST["fused"].bound * 1.01, "fused", 3)) == "NO"
+    assert verdict(Figure("", MUST["ceiling"].bound * 0.99, "ceiling")) == "NO"
+    assert verdict(Figure("", 1e9, "", 1)) == ""
+
+
+@pytest.mark.parametrize(("rounds", "said"), [(1, "1 round: no judgement"), (2, "2 rounds: no judgement"), (3, "NO")])
+def test_figures_of_few_rounds_are_not_judged(rounds, said, runner, clock, capsys):
+    def question():
+        took = yield Case("case", {"gradstep": taking(clock, 1.0)}, rounds=rounds)
+        yield Figure("a figure", took.median("gradstep"), "fused")
+
+    measured, figure = runner.answers("threads", question())
+    run, judged = run_of([measured], [figure]), rounds == 3
+    assert report.missed(run) == [figure] * judged
+    assert f"| a figure | 1 | at most 0.08 | {said.replace('NO', '**NO**')} |" in report.markdown(run, {})
+    assert f"| 1 | at most 0.08 | {said.replace('NO', '**no**')} |" in readme.block(run, "runs")
+    before = run_of([], [replace(figure, value=0.05, rounds=9)])
+    assert ("NO LONGER REACHED" in compare.text(before, run)) == judged
+    report.show(run)
+    assert said.split(":")[0] in capsys.readouterr().out
 
 
 def run_of(measurements, figures=()):
