@@ -12,8 +12,9 @@ from bench.case import Figure, Measurement
 from bench.must import MUST, verdict
 from bench.questions import title
 from bench.run import Run
-from bench.samples import OWN, base, ceiling_of, is_per_byte, number, quartiles, rate, ratios
+from bench.samples import OWN, UNSTEADY, base, ceiling_of, is_per_byte, is_unsteady, number, quartiles, rate, ratios
 
+BEYOND = f"the contestant's median is more than {UNSTEADY} times its own least sample"
 UNITS = {
     "s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")),
     "bytes": ((2.0**20, "MiB"), (2.0**10, "KiB"), (1, "bytes")),
@@ -104,7 +105,7 @@ def times(measured: Sequence[Measurement]) -> str:
         own = base(m)
         if own is None:
             continue
-        middle = f"{quantity(statistics.median(m.samples[own]), m.unit)}{spread(m.samples[own])}"
+        middle = f"{quantity(statistics.median(m.samples[own]), m.unit)}{spread(m.samples[own])}{mark(m, own)}"
         first = middle if own == OWN else f"{own}: {middle}"
         cells = [ratio(m, name, own) if name in m.samples else "" for name in names]
         rows.append([f"{m.case}", first, number(rate(m, own)) if m.nbytes else "", *cells])
@@ -114,13 +115,20 @@ def times(measured: Sequence[Measurement]) -> str:
     note = "The other columns are times of the first, median ± half of the range between quartiles; smaller is faster."
     if own_bytes:
         note += f" Of {', '.join(own_bytes)}, times per byte: they move other bytes than the first."
+    if any(mark(m, name) for m in measured for name in m.samples):
+        note += f" Unsteady: {BEYOND}, as where idle threads spin on the processors of those that work."
     return f"{table(rows)}\n\n{note}"
 
 
 def ratio(m: Measurement, name: str, own: str) -> str:
-    """Write the median of them, and their spread."""
+    """Write the median of them, their spread, and whether the contestant's own times are unsteady."""
     found = ratios(m, name, own)
-    return f"{number(statistics.median(found))}{spread(found)}"
+    return f"{number(statistics.median(found))}{spread(found)}{mark(m, name)}"
+
+
+def mark(m: Measurement, name: str) -> str:
+    """Mark times that are artefacts of scheduling."""
+    return " unsteady" if is_unsteady(m.samples[name]) else ""
 
 
 def spread(samples: Sequence[float]) -> str:
@@ -172,7 +180,7 @@ def show(run: Run) -> None:
         if figure.key in MUST:
             judged.append([figure.what, number(figure.value), str(MUST[figure.key]), verdict(figure)])
     tables = {
-        "Times of gradstep's, smaller is faster": rows,
+        f"Times of gradstep's, smaller is faster; unsteady: {BEYOND}": rows,
         "Who did not take part": absent(run.measurements),
         "Figures that must be reached": judged,
     }

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from bench.case import Measurement
 
 OWN = "gradstep"
+UNSTEADY = 3  # times the least sample: a median beyond says how threads were scheduled
 
 
 def base(m: Measurement) -> str | None:
@@ -48,6 +49,11 @@ def quartiles(samples: Sequence[float]) -> tuple[float, float]:
         return samples[0], samples[0]
     low, _, high = statistics.quantiles(samples, n=4, method="inclusive")
     return low, high
+
+
+def is_unsteady(samples: Sequence[float]) -> bool:
+    """Whether the median is far above the least sample, though the work was the same."""
+    return statistics.median(samples) > UNSTEADY * min(samples)
 
 
 def number(value: float) -> str:

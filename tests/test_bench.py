@@ -281,6 +281,18 @@ def measurement(**medians):
     return Measurement("every_rule", "AdamW, 10^3", "warm", "s", 28000, None, "", samples)
 
 
+def test_times_that_jump_are_marked(capsys):
+    m = measurement(gradstep=1.0, NumPy=9.0)
+    assert "nsteady" not in report.times([m])
+    m.samples["NumPy"][:] = [3.0] * 2 + [9.0] * 7
+    assert "nsteady" not in report.times([m])
+    m.samples["NumPy"][:] = [2.9] * 2 + [9.0] * 7
+    assert "% unsteady |" in report.times([m])
+    assert "Unsteady: the contestant's median is more than 3 times its own least sample" in report.times([m])
+    report.show(run_of([m]))
+    assert capsys.readouterr().out.count("unsteady") >= 2
+
+
 def test_equal_runs_have_not_changed():
     run = run_of([measurement(gradstep=1.0, NumPy=9.0)])
     assert "Nothing changed beyond noise." in compare.text(run, run)
