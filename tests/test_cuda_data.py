@@ -10,6 +10,10 @@ globals().update(
             "test_all_that_are_wanted_are_made_ahead",
             "test_nobody_waits_for_batches_that_were_dropped",
             "test_nobody_keeps_a_batch_that_was_handed_out",
+            "test_an_error_in_a_batch_keeps_nothing",
+            "test_batches_at_the_end_of_the_program_are_made_by_who_asks",
+            "test_where_no_thread_starts_batches_are_made_by_who_asks",
+            "test_a_batch_that_the_end_of_the_program_left_out_is_made_by_who_waits",
             "test_a_forked_child_goes_on",
         ),
     )

@@ -436,6 +436,63 @@ def test_nobody_keeps_a_batch_that_was_handed_out():
     assert last() is None
 
 
+def test_an_error_in_a_batch_keeps_nothing():
+    batches = minibatches(np.arange(20), batch_size=2, seed=0, prefetch=1)
+    batches._make = lambda number: 1 / 0
+    known = weakref.ref(batches)
+    gc.disable()
+    try:
+        with pytest.raises(ZeroDivisionError):
+            next(batches)
+        del batches
+        until = time.monotonic() + 10
+        while known() is not None and time.monotonic() < until:
+            time.sleep(0.01)
+        assert known() is None
+    finally:
+        gc.enable()
+
+
+def test_batches_at_the_end_of_the_program_are_made_by_who_asks():
+    code = """
+    import atexit, numpy as np, gradstep as gs
+    from gradstep.data import ahead
+    begun, new = (gs.data.minibatches(np.arange(6), batch_size=2, seed=0, prefetch=2) for _ in range(2))
+    next(begun)
+    def late():
+        for batches in (begun, new):
+            print([list(rows) for (rows,) in batches])
+    atexit.unregister(ahead._end)
+    atexit.register(late)
+    atexit.register(ahead._end)  # so that it is over before
+    """
+    expected = [list(rows) for (rows,) in minibatches(np.arange(6), batch_size=2, seed=0)]
+    done = run(code, timeout=20)
+    assert done.stdout.splitlines() == [str(expected[1:]), str(expected)], done.stderr
+
+
+def test_where_no_thread_starts_batches_are_made_by_who_asks(monkeypatch):
+    def refuse(*given):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("gradstep.data.ahead.start_new_thread", refuse)
+    expected = [list(rows) for (rows,) in minibatches(np.arange(10), batch_size=2, seed=0)]
+    assert [list(rows) for (rows,) in minibatches(np.arange(10), batch_size=2, seed=0, prefetch=2)] == expected
+
+
+def test_a_batch_that_the_end_of_the_program_left_out_is_made_by_who_waits(monkeypatch):
+    monkeypatch.setattr("gradstep.data.ahead._ending", False)
+    batches = minibatches(np.arange(10), batch_size=2, seed=0, prefetch=2)
+    expected = [list(rows) for (rows,) in minibatches(np.arange(10), batch_size=2, seed=0)]
+    slowly(batches, [])
+    assert list(next(batches)[0]) == expected[0]
+    monkeypatch.setattr("gradstep.data.ahead._ending", True)  # batch 1 is being made, 2 is skipped
+    batches._ahead._batches[2].wait()
+    assert batches._ahead._batches[2]._content is None
+    monkeypatch.setattr("gradstep.data.ahead._ending", False)
+    assert [list(rows) for (rows,) in batches] == expected[1:]
+
+
 def test_the_end_of_the_program_does_not_wait_for_batches():
     code = """
     import time, numpy as np, gradstep as gs

@@ -942,8 +942,34 @@ class TestStopping:
         assert found.history["fun"][-1] == found.fun
         assert found.history["grad"][-1] == np.abs(found.jac).max()
         assert (np.diff(found.history["fun"]) <= 0).all()
-        assert (found.history["step"][1:] > 0).all()
         assert "history" not in gs.minimize(rosenbrock, [-1.2, 1.0], jac=True)
+
+    @pytest.mark.parametrize("method", list(METHODS))
+    @pytest.mark.parametrize("bounds", [None, [(-2, 2)] * 2], ids=["free", "bounded"])
+    def test_steps_are_told_as_long_as_they_were(self, method, bounds):
+        if bounds and method != "l-bfgs":
+            pytest.skip("takes no bounds")
+        given = {"hess": rosen_hess} if method.startswith("newton") else {}
+        points = [np.array([-1.2, 1.0])]
+
+        def run(**options):
+            options = (
+                {"gtol": 0.0, "maxiter": 60, "history": True} | ({"lr": 1e-3} if method in RULES else {}) | options
+            )
+            return gs.minimize(
+                rosen, points[0], jac=rosen_der, method=method, bounds=bounds, callback=points.append,
+                options=options, **given,
+            )  # fmt: skip
+
+        found = run()
+        lengths = np.linalg.norm(np.diff(points, axis=0), axis=1)
+        np.testing.assert_allclose(found.history["step"], [0.0, *lengths], rtol=1e-9, atol=1e-15)
+        k = int(np.argmin(lengths[:20]))  # the first of them that is as short
+        ended = run(xtol=lengths[k] * (1 + 1e-9))
+        assert (ended.status, ended.nit) == (0, k + 1)
+        assert "xtol" in ended.message
+        if lengths[k] > 1e-12:
+            assert run(xtol=lengths[k] * (1 - 1e-6), maxiter=k + 1).status == 1
 
     def test_disp(self, capsys):
         gs.minimize(rosenbrock, [-1.2, 1.0], jac=True, options={"disp": True})
@@ -951,6 +977,13 @@ class TestStopping:
 
 
 class TestHostileFunctions:
+    def test_an_infinite_gradient_within_bounds(self):
+        fun = lambda x: (float(np.sqrt(x).sum()), np.divide(0.5, np.sqrt(x), where=x > 0, out=np.full(2, np.inf)))  # noqa: E731
+        found = gs.minimize(fun, [0.0, 2.0], jac=True, bounds=[(0, 5)] * 2)
+        assert (found.status, found.nit) == (3, 0)
+        assert found.message == "the gradient of fun is not finite at x"
+        assert gs.minimize(fun, [0.0, 0.0], jac=True, bounds=[(0, 5)] * 2).status == 0  # where it is least
+
     @pytest.mark.parametrize("method", list(METHODS))
     @pytest.mark.parametrize("n", [0, 1, 3])
     def test_constant(self, method, n):

@@ -621,12 +621,12 @@ def test_wrong_data(iris):
         MLPClassifier().fit(X, X[:, 0])
     with pytest.raises(ValueError, match="Negative values in data passed to sample_weight"):
         MLPClassifier().fit(X, y, sample_weight=-np.ones(len(y)))
-    with pytest.raises(ValueError, match="sample_weight: expected a finite sum above 0, got inf"):
+    with pytest.raises(ValueError, match=r"sample_weight: expected a finite sum of at least 1\.18e-38, got inf"):
         MLPClassifier().fit(X.astype("f4"), y, sample_weight=np.full(len(y), 8e37))
     with pytest.raises(ValueError, match="Negative values in data passed to class_weight"):
         LogisticRegression(class_weight={0: -0.5, 1: 1, 2: 1}).fit(X, y)
     for weight in (0, np.inf):
-        with pytest.raises(ValueError, match="sample_weight and class_weight: expected a finite sum above 0"):
+        with pytest.raises(ValueError, match="sample_weight and class_weight: expected a finite sum of at least"):
             LogisticRegression(class_weight={0: weight, 1: weight, 2: weight}).fit(X, y)
     with pytest.raises(ValueError, match="classes must be passed on the first call"):
         MLPClassifier().partial_fit(X, y)
@@ -634,14 +634,17 @@ def test_wrong_data(iris):
         MLPRegressor(early_stopping=True).partial_fit(X, y)
     with pytest.raises(TypeError, match="class_weight: expected a dict, 'balanced' or None, got float64"):
         LogisticRegression(class_weight=np.ones(3)).fit(X, y)
-    with pytest.raises(ValueError, match="C, sample_weight: expected a product above 2e-308, got 0"):
-        LogisticRegression(C=1e-20).fit(X, y, sample_weight=np.full(len(y), 1e-320))
+    with pytest.raises(ValueError, match=r"C, sample_weight: expected a product above 2e-308, got 1\.5"):
+        LogisticRegression(C=1e-20).fit(X, y, sample_weight=np.full(len(y), 1e-300))
+    for estimator in (LogisticRegression(), MLPClassifier()):
+        with pytest.raises(ValueError, match=r"^sample_weight: expected a finite sum of at least 2\.23e-308, got"):
+            estimator.fit(X, y, sample_weight=np.full(len(y), 5e-324))
     with pytest.raises(ValueError, match=r"class_weight: .* got 'balanced'"):
         LogisticRegression("sgd", class_weight="balanced").partial_fit(X, y, classes=[0, 1, 2])
     with pytest.raises(NotFittedError):
         MLPRegressor().predict(X)
     model = MLPClassifier().partial_fit(X, y, classes=[0, 1, 2])
-    with pytest.raises(ValueError, match=r"sample_weight: expected a finite sum above 0|at least one non-zero"):
+    with pytest.raises(ValueError, match=r"sample_weight: expected a finite sum of at least|at least one non-zero"):
         model.partial_fit(X, y, sample_weight=np.zeros(len(y)))
     with pytest.raises(ValueError, match=r"y: expected classes of \[0 1 2\], got \[3\] too"):
         model.partial_fit(X, y + 1)

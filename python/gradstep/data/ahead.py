@@ -46,9 +46,9 @@ class Ahead:
         until : int
             The first one that is not to be ordered yet.
         """
-        if _ending:
-            return maker._make(number)
         orders = self._orders(maker)
+        if orders is None:
+            return maker._make(number)
         if number not in self._batches:
             self.drop()
             self._ordered = number
@@ -57,7 +57,7 @@ class Ahead:
         batch.wait()
         self._order(until, orders)
         del self._batches[number]
-        return batch.content()
+        return batch.content() or maker._make(number)
 
     def _order(self, until: int, orders: Orders) -> None:
         while self._ordered < until:
@@ -65,13 +65,17 @@ class Ahead:
             orders.put(batch)
             self._ordered += 1  # last, or Ctrl-C leaves one that nobody makes
 
-    def _orders(self, maker: Maker) -> Orders:
+    def _orders(self, maker: Maker) -> Orders | None:
+        """Return what takes orders; None where no thread starts any more, as at the program's end."""
         if self._thread is None or self._thread[0] != os.getpid():  # the thread is not there in a forked child
             self.drop()
             orders: Orders = SimpleQueue()
-            start_new_thread(_work, (orders, weakref.ref(maker, lambda _: orders.put(None))))
+            try:
+                start_new_thread(_work, (orders, weakref.ref(maker, lambda _: orders.put(None))))
+            except RuntimeError:
+                return None
             self._thread = os.getpid(), orders
-        return self._thread[1]
+        return None if _ending else self._thread[1]
 
 
 class Batch:
@@ -107,10 +111,14 @@ class Batch:
             self._taken.acquire()
 
     def content(self) -> Any:
-        """Return the batch, or raise what making it raised."""
-        if self._error is not None:
-            raise self._error
-        return self._content
+        """Return the batch, or raise what making it raised; None where the program ended before."""
+        error, self._error = self._error, None
+        try:
+            if error is not None:
+                raise error
+            return self._content
+        finally:
+            del error  # whose traceback refers to this frame, and to the data
 
 
 Orders = SimpleQueue[Batch | None]

@@ -266,9 +266,10 @@ class Trained(BaseEstimator):
         with np.errstate(over="ignore"):
             data = Data(X, targets, self._weigh(targets, sample_weight, incremental))
             total = data.total()
-        if not 0 < total < math.inf:
+        least = float(np.finfo(X.dtype).tiny)
+        if not least <= total < math.inf:
             name = "sample_weight" if getattr(self, "class_weight", None) is None else "sample_weight and class_weight"
-            raise ValueError(f"{name}: expected a finite sum above 0, got {total!r}")
+            raise ValueError(f"{name}: expected a finite sum of at least {least:.3g}, got {total!r}")
         data = data.weighed()
         rng = check_random_state(self.random_state)
         network = self._network(data, first, rng)

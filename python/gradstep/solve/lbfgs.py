@@ -12,7 +12,7 @@ from gradstep.containers import Array, shown
 from gradstep.schedules import COUNT
 from gradstep.solve.box import Box
 from gradstep.solve.objective import Objective, plain
-from gradstep.solve.search import STUCK, Search
+from gradstep.solve.search import NOT_FINITE, STUCK, Search
 from gradstep.solve.vectors import Space
 from gradstep.states import on_host
 
@@ -112,6 +112,8 @@ def minimize(objective: Objective, search: Search, *, maxcor: int, maxls: int, b
     """
     form = Free(objective, maxcor, maxls) if box is None else Boxed(objective, maxcor, maxls, box)
     run(form, search, lambda: objective.space.twin(form.point()[0]))
+    if search.status == STUCK and not np.isfinite(on_host(form.gradient)).all():  # within bounds it may seem so
+        search.end(NOT_FINITE, f"the gradient of {search.what} is not finite at x")
     more = {} if objective.space.on_device else {"hess_inv": _inverse(form.rows, form.native.history)}
     return search.result(*form.point(), **more)
 

@@ -27,7 +27,7 @@ MESSAGES = {
     0: "fun was evaluated max_nfev times",
     1: "the residuals are orthogonal to each column of the Jacobian within gtol",
     2: "the relative change of the cost is below ftol",
-    3: "the trust region is below xtol",
+    3: "the trust region is below xtol, or below the rounding of x",
     4: "the relative change of the cost is below ftol, and the trust region below xtol",
 }
 
