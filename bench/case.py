@@ -50,8 +50,8 @@ class Contestant:
 class Case:
     """The same work for some contestants, which are made when it begins.
 
-    `expected` gives what `sample` sees of each result after so many `checks`. Caches are "warm" by `warm` calls that
-    are not counted, or "flushed". A turn begins after a `rest` in seconds, which lets the idle threads of the turn
+    `expected` gives what `sample` sees of each result after so many `checks`. Caches are "warm" by `warm` times as many
+    calls as are counted, or "flushed". A turn begins after a `rest` in seconds, which lets the idle threads of the turn
     before fall asleep: they spin on the same cores. There are `rounds`, or fewer where `seconds` are over, with new
     contestants in each of so many `runs`.
     """

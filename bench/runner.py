@@ -17,7 +17,7 @@ from bench.contestants import PEERS, peer_of
 from bench.must import LEAST_ROUNDS
 
 T = TypeVar("T")
-LEAST_SECONDS = 1e-3  # a sample lasts so long, by repeated calls
+LEAST_SECONDS = 1e-2  # a sample lasts so long, by repeated calls, and so does what warms before it
 QUICKER = 10
 
 
@@ -101,17 +101,18 @@ class Runner:
     def _repeats(self, case: Case, contestant: Contestant) -> int:
         if contestant.timed or contestant.before is not nothing or case.caches == "flushed":
             return 1
+        least = LEAST_SECONDS / (QUICKER if self.quick else 1)
         for _ in range(2):  # the first may still compile
             begin = self.clock()
             contestant.call()
             took = self.clock() - begin
-            if took > LEAST_SECONDS:
+            if took > least:
                 return 1
-        return max(1, min(10_000, math.ceil(LEAST_SECONDS / max(took, 1e-9))))
+        return max(1, min(10_000, math.ceil(least / max(took, 1e-9))))
 
     def _turn(self, case: Case, contestant: Contestant, repeats: int) -> float:
         self.sleep(case.rest)
-        for _ in range(case.warm):
+        for _ in range(case.warm * repeats):
             contestant.before()
             contestant.call()
         if case.caches == "flushed":

@@ -78,6 +78,13 @@ def test_short_calls_are_repeated_within_a_sample(runner, clock):
     assert len(calls) >= 200
 
 
+def test_as_many_calls_warm_as_are_counted(runner, clock):
+    costs = [2.5e-3] * 2 + [9e-3] * 4 + [2e-3] * 4  # two tell how many are enough
+    done = runner.measure("q", Case("case", {"a": lambda: Contestant(lambda: clock.work(costs.pop(0)))}, rounds=1))
+    assert done.samples["a"] == [pytest.approx(2e-3)]
+    assert not costs
+
+
 def test_contestants_take_turns_and_each_comes_first(runner):
     order = []
     makers = {

@@ -25,7 +25,7 @@ from gradstep import _cpu
 from gradstep.solve.vectors import Space
 from gradstep.states import zeros_like
 
-IN_CACHE = 1 << 23  # bytes that a call sweeps at least: the start of its threads must not count
+IN_CACHE = 1 << 28  # bytes that a call sweeps at least: neither the start of threads nor cold caches may count
 
 
 @functools.cache
