@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import importlib.util
+import math
 import os
 import platform
 import subprocess
@@ -19,6 +21,15 @@ from bench import ROOT
 PREFIXES = ("OMP_", "GOMP_", "KMP_", "OPENBLAS_", "MKL_", "GRADSTEP_", "NUMBA_", "NUMEXPR_", "XLA_", "TORCH_")
 # Some machines name an older kernel for OpenBLAS: figures against NumPy want the one that fits.
 UNSET = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+# What OpenMP runtimes say of it when they are asked; others are not.
+POLICIES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
+TIMEOUT = "OPENBLAS_THREAD_TIMEOUT"
+# csrc/cpu/pool.cpp: a std::atomic's wait, and the caller's spins before its own.
+OWN_POLICIES = {
+    "pool": "sleep at once; a caller that waits for them spins for some microseconds, then sleeps",
+    "openmp": "as those of its OpenMP",
+}
+SOURCES = ("csrc", "CMakeLists.txt")  # of the native module
 PACKAGES = ("numpy", "scipy", "numexpr", "numba", "torch", "jax", "optax", "deepspeed", "thinc", "scikit-learn", "cupy")
 
 
@@ -27,6 +38,7 @@ def facts() -> dict[str, Any]:
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="minutes"),
         "commit": commit(),
+        "installed": installed(),
         "processor": processor(),
         "caches": caches(),
         "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -44,11 +56,38 @@ def facts() -> dict[str, Any]:
 
 def commit() -> str:
     """Return the commit of the checkout, and whether it has changes."""
+    return _git("describe", "--always", "--dirty") or "unknown"
+
+
+def installed() -> dict[str, Any]:
+    """Return in what the installed package, which is what is measured, is not the checkout's."""
+    there, here = Path(gs.__file__).parent, ROOT / "python" / "gradstep"
+    names = sorted({path.relative_to(root).as_posix() for root in (there, here) for path in root.rglob("*.py")})
+    native = importlib.util.find_spec("gradstep._cpu")
+    return {
+        "other files": [name for name in names if _bytes(there / name) != _bytes(here / name)],
+        "older module": native is not None and Path(native.origin or "").stat().st_mtime < _changed(),
+    }
+
+
+def _changed() -> float:
+    """Return when the native module's sources changed: in a clone files are new, and their commit tells."""
+    files = [path for name in SOURCES for path in (ROOT / name, *(ROOT / name).rglob("*")) if path.is_file()]
+    newest = max((path.stat().st_mtime for path in files), default=-math.inf)
+    committed = _git("log", "-1", "--format=%ct", "--", *SOURCES)
+    return min(newest, float(committed)) if committed and not _git("status", "--porcelain", "--", *SOURCES) else newest
+
+
+def _git(*words: str) -> str:
     try:
-        command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
+        command = ["git", "-C", str(ROOT), *words]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+        return ""
+
+
+def _bytes(path: Path) -> bytes | None:
+    return path.read_bytes() if path.exists() else None
 
 
 def processor() -> str:
@@ -84,13 +123,37 @@ def versions() -> dict[str, str]:
 
 
 def pools() -> list[dict[str, Any]]:
-    """Return the OpenMP and BLAS pools in this process."""
+    """Return the OpenMP and BLAS pools in this process and gradstep's, each with how its idle threads wait."""
+    config = gs.config.config()
+    own = {"user_api": "gradstep", "internal_api": "gradstep", "num_threads": config.num_threads}
+    own["policy"] = OWN_POLICIES.get(config.threading, "unknown")
     try:
         import threadpoolctl
     except ImportError:
-        return []
+        return [own]
     kept = ("user_api", "internal_api", "prefix", "version", "num_threads", "threading_layer", "architecture")
-    return [{key: pool[key] for key in kept if pool.get(key)} for pool in threadpoolctl.threadpool_info()]
+    found = threadpoolctl.threadpool_info()
+    return [{key: p[key] for key in kept if p.get(key)} | {"policy": policy(p)} for p in found] + [own]
+
+
+def policy(pool: dict[str, Any]) -> str:
+    """Return how idle threads of a pool wait: what OpenMP says itself, or what OpenBLAS's sources do."""
+    if pool["user_api"] == "openmp":
+        return _told(pool["filepath"])
+    if (pool["internal_api"], pool.get("threading_layer")) == ("openblas", "pthreads"):
+        ticks, why = os.environ.get(TIMEOUT, "26"), "set" if TIMEOUT in os.environ else "the default of its sources"
+        return f"spin for 2^{ticks} ticks of the clock, then sleep ({TIMEOUT}={ticks}, {why})"
+    return "as those of its OpenMP" if pool.get("threading_layer") == "openmp" else "unknown"
+
+
+def _told(library: str) -> str:
+    """Load an OpenMP runtime in another process, as this one did, and return what it displays of its policy."""
+    load = "import ctypes, sys; ctypes.CDLL(sys.argv[1]).omp_get_max_threads()"
+    environment = os.environ | {"OMP_DISPLAY_ENV": "verbose"}
+    command = [sys.executable, "-S", "-c", load, library]
+    lines = subprocess.run(command, capture_output=True, text=True, env=environment).stderr.splitlines()
+    named = [line.split("]")[-1].strip().replace("'", "").replace(" = ", "=") for line in lines]
+    return ", ".join(line for line in named if line.startswith(POLICIES)) or "unknown"
 
 
 def _first_line(path: str) -> str:

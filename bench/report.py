@@ -70,10 +70,26 @@ def _where(run: Run) -> str:
         f"- {facts['date']}; Python {facts['python']}, {peers}",
         f"- Environment: {json.dumps(facts['environment'])}; unset: {facts['unset for the run'] or 'nothing'}",
     ]
+    lines += [f"- The installed package, which was measured, is not the checkout's: {how}" for how in others(run)]
+    waits = {
+        f"{p.get('prefix', p.get('internal_api'))}: {p['policy']}": None
+        for found in run.pools.values()
+        for p in found
+        if "policy" in p
+    }
+    lines += [f"- Idle threads of {wait}" for wait in waits]
     for question, found in run.pools.items():
         pools = (f"{p.get('internal_api')} {p.get('version', '')} ({p.get('num_threads')})" for p in found)
         lines.append(f"- Pools of threads after `{question}`: {', '.join(pools) or 'none known'}")
     return "\n".join(lines)
+
+
+def others(run: Run) -> list[str]:
+    """Return in what the package that was measured is not the checkout's, as far as the run knows."""
+    facts = run.machine.get("installed", {})
+    files, older = facts.get("other files"), facts.get("older module")
+    said = [f"{len(files)} Python files differ, {files[0]} for one"] if files else []
+    return said + (["its native module is older than csrc"] if older else [])
 
 
 def quantity(value: float, unit: str) -> str:

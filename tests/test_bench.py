@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("bench", reason="only a checkout has bench/")
 from bench import __main__ as program
-from bench import compare, readme, report
+from bench import compare, machine, readme, report
 from bench.__main__ import parser
 from bench.case import Absent, Case, Contestant, Figure, Measurement
 from bench.contestants import TABLE, contestants, peer_of
@@ -359,6 +359,52 @@ def test_an_interrupted_run_says_so():
     assert "interrupted" not in report.markdown(run, {})
     run.interrupted = True
     assert "It was interrupted" in report.markdown(run, {})
+
+
+def test_a_package_that_is_not_the_checkouts_is_told(tmp_path, monkeypatch):
+    for name, text in (("same.py", "1"), ("other.py", "1"), ("new.py", "")):
+        (tmp_path / "python/gradstep").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "python/gradstep" / name).write_text(text)
+    (tmp_path / "package").mkdir()
+    for name, text in (("same.py", "1"), ("other.py", "2")):
+        (tmp_path / "package" / name).write_text(text)
+    (tmp_path / "csrc").mkdir()
+    source = tmp_path / "csrc/rules.cpp"
+    source.touch()
+    monkeypatch.setattr(machine, "ROOT", tmp_path)
+    monkeypatch.setattr(machine.gs, "__file__", str(tmp_path / "package/__init__.py"))
+    run = run_of([measurement(gradstep=1.0)])
+    assert "not the checkout's" not in report.markdown(run, {})
+    run.machine["installed"] = machine.installed()
+    assert run.machine["installed"] == {"other files": ["new.py", "other.py"], "older module": True}
+    page = report.markdown(run, {})
+    assert "is not the checkout's: 2 Python files differ, new.py for one" in page
+    assert "is not the checkout's: its native module is older" in page
+    os.utime(source, (0, 0))
+    assert not machine.installed()["older module"]
+
+
+def test_pools_say_how_their_threads_wait(monkeypatch):
+    pytest.importorskip("threadpoolctl")
+    found = machine.pools()
+    assert all(pool["policy"] for pool in found)
+    assert found[-1]["policy"].startswith("sleep at once")
+    blas = {"user_api": "blas", "internal_api": "openblas", "threading_layer": "pthreads"}
+    monkeypatch.delenv(machine.TIMEOUT, raising=False)
+    assert "2^26" in machine.policy(blas)
+    assert "default" in machine.policy(blas)
+    monkeypatch.setenv(machine.TIMEOUT, "10")
+    assert "2^10" in machine.policy(blas)
+    run = run_of([measurement(gradstep=1.0)])
+    run.pools = {"a": found, "b": found}
+    assert report.markdown(run, {}).count("Idle threads of gradstep: sleep at once") == 1
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="loads libgomp by name")
+def test_libgomp_says_its_policy(monkeypatch):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    said = machine.policy({"user_api": "openmp", "filepath": "libgomp.so.1"})
+    assert said == "unknown" or said.startswith("OMP_WAIT_POLICY=ACTIVE")
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP])
