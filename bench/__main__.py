@@ -49,7 +49,9 @@ def main() -> int:
     if args.command == "answer":
         answer(args.question, args.quick, args.peers, args.seconds)
     elif args.command == "compare":
-        print(compare.text(Run.load(args.before), Run.load(args.after)))
+        before, after = Run.load(args.before), Run.load(args.after)
+        print(compare.text(before, after))
+        return int(compare.fails(after))
     elif args.command == "readme":
         readme.rewrite(args.run)
     elif args.command == "report":

@@ -6,12 +6,18 @@ import statistics
 from collections.abc import Iterator, Sequence
 
 from bench.case import Measurement
-from bench.must import verdict
+from bench.contestants import peer_of
+from bench.must import MUST, verdict
+from bench.report import table
 from bench.run import Run
 from bench.samples import OWN, ceiling_of, number, quartiles, ratios
 
-LEAST = 0.05  # smaller differences come from where arrays lie in memory
-FEWEST = 7  # rounds, whose quartiles tell something
+MANY = 7  # rounds, whose quartiles tell something
+LEAST = 1.05  # smaller changes come from where arrays lie in memory
+LEAST_OF_FEW = 1.4  # of fewer rounds, and of times that are compared with nothing
+KINDS = (OWN, "ceiling", "NumPy")  # beside peers
+HEAD = ("question", "case", "contestant", "in", "before", "after", "change")
+Row = tuple[str, ...]
 
 
 def text(before: Run, after: Run) -> str:
@@ -21,61 +27,121 @@ def text(before: Run, after: Run) -> str:
     ]
     if before.machine["processor"] != after.machine["processor"]:
         parts.append(f"Other machines: {before.machine['processor']} and {after.machine['processor']}.")
-    rows = list(changes(before, after))
-    if rows:
-        parts.append("| question | case | contestant | in | before | after | change |\n|" + " --- |" * 7)
-        parts[-1] += "".join(f"\n| {' | '.join(row)} |" for row in rows)
-    else:
-        parts.append("Nothing changed beyond noise.")
-    known = {figure.what: verdict(figure) for figure in before.figures}
-    for figure in after.figures:
-        if {known.get(figure.what), verdict(figure)} == {"yes", "NO"}:
-            now = "now reached" if verdict(figure) == "yes" else "NO LONGER REACHED"
-            parts.append(f"{figure.what}: {number(figure.value)}, {now}.")
-    return "\n\n".join(parts)
+    rows = [*changes(before, after), *presence(before, after)]
+    said = [*asked(before, after), *([table([HEAD, *rows])] if rows else []), *judged(before, after)]
+    return "\n\n".join([*parts, *(said or ["Nothing changed beyond noise."])])
 
 
-def changes(before: Run, after: Run) -> Iterator[tuple[str, ...]]:
-    """Yield a row for each contestant whose ratio to the reference of its case changed."""
+def fails(run: Run) -> bool:
+    """Whether a question fails, or one of ours is wrong or fails."""
+    return bool(run.failures) or any(
+        kind(name) == OWN and why.startswith(("WRONG", "failed"))
+        for m in run.measurements
+        for name, why in m.absent.items()
+    )
+
+
+def asked(before: Run, after: Run) -> Iterator[str]:
+    """Say which questions fail, and which were asked in one run alone."""
+    for question, why in after.failures.items():
+        yield f"{question} FAILED:\n\n```text\n{why}\n```"
+    for which, one, other in (("first", before, after), ("second", after, before)):
+        if alone := [question for question in _questions(one) if question not in _questions(other)]:
+            yield f"Asked in the {which} run alone: {', '.join(alone)}."
+
+
+def judged(before: Run, after: Run) -> Iterator[str]:
+    """Say whose bound holds now, whose no longer, and which are gone though all questions were asked again."""
+    now = {figure.what: figure for figure in after.figures}
+    whole = not set(_questions(before)) - set(_questions(after))
+    for figure in before.figures:
+        new = now.get(figure.what)
+        if new is None and figure.key in MUST and (whole or after.failures):
+            yield f"{figure.what}: {number(figure.value)}, NO LONGER MEASURED."
+        elif new and {verdict(figure), verdict(new)} == {"yes", "NO"}:
+            said = "now reached" if verdict(new) == "yes" else "NO LONGER REACHED"
+            yield f"{figure.what}: {number(new.value)}, {said}."
+
+
+def changes(before: Run, after: Run) -> Iterator[Row]:
+    """Yield a row for each contestant that changed against most of the others of its case."""
+    for was, m in _pairs(before, after):
+        for name in m.samples:
+            if name in was.samples and (how := changed(was, m, name)):
+                yield (m.question, m.case, name, *how)
+
+
+def changed(was: Measurement, m: Measurement, name: str) -> Row:
+    """Return in what, and by how much, a contestant changed; nothing where it did not."""
+    others: list[str | None] = [*others_of(was, m, name)]
+    found = [(other, in_other(was, name, other), in_other(m, name, other)) for other in others or [None]]
+    ways = [way(a, b, other is None) for other, a, b in found]
+    kinds = [kind(other or "") for other, _, _ in found]
+    votes = {
+        change: sum(1 / kinds.count(k) for k, w in zip(kinds, ways, strict=True) if w == change) for change in (-1, 1)
+    }
+    change = max(votes, key=lambda change: votes[change])
+    ours = kind(name) == OWN or OWN not in kinds  # where none has our name, all are parts of our work
+    needed = len(set(kinds)) / 2 if ours else max(1, len(set(kinds)) - 1)  # of two, it is ours that changed
+    if votes[change] <= needed:
+        return ()
+    other, a, b = found[ways.index(change)]
+    x, y = statistics.median(a), statistics.median(b)
+    return other or m.unit, number(x), number(y), f"{100 * (y / x - 1):+.0f}%"
+
+
+def kind(name: str) -> str:
+    """Return what variants of a contestant share: they change together, and have one vote together."""
+    word = name.replace(",", " ").split(" ")[0]
+    return peer_of(name) or (word if word in KINDS else name)
+
+
+def others_of(was: Measurement, m: Measurement, name: str) -> list[str]:
+    """Return whom a contestant is compared with, what no change of gradstep moves first."""
+    there = [other for other in m.samples if other in was.samples and kind(other) != kind(name)]
+    first = (ceiling_of(m), "NumPy")
+    return sorted(there, key=lambda other: first.index(other) if other in first else len(first))
+
+
+def in_other(m: Measurement, name: str, other: str | None) -> list[float]:
+    """Return ratios round by round, or times where a contestant is alone."""
+    return ratios(m, name, other) if other else m.samples[name]
+
+
+def way(a: Sequence[float], b: Sequence[float], alone: bool = False) -> int:
+    """Return 1 for slower and -1 for faster where ranges lie apart, and medians by more than what is no change."""
+    few = min(len(a), len(b)) < MANY
+    (a_low, a_high), (b_low, b_high) = ((min(s), max(s)) if few else quartiles(s) for s in (a, b))
+    least, factor = LEAST_OF_FEW if few or alone else LEAST, statistics.median(b) / statistics.median(a)
+    return int(a_high < b_low and factor > least) - int(b_high < a_low and factor * least < 1)
+
+
+def presence(before: Run, after: Run) -> Iterator[Row]:
+    """Yield a row for each contestant that is measured in one run alone, or absent for another reason."""
+    found: dict[tuple[str, str, str], list[tuple[str, str]]] = {}
+    both = set(_questions(before)) & set(_questions(after)) - set(after.failures)
+    old, new = ({(m.question, m.case): m for m in run.measurements if m.question in both} for run in (before, after))
+    for key in old | new:
+        was, now = (_states(cases.get(key)) for cases in (old, new))
+        for name in was | now:
+            x, y = (states.get(name, "not there") for states in (was, now))
+            if x.split(":")[0] != y.split(":")[0]:
+                found.setdefault((name, x, y), []).append(key)
+    for (name, x, y), cases in found.items():
+        question, case = cases[0]
+        yield (question, case + (f" and {len(cases) - 1} more" if cases[1:] else ""), name, "", x, y, "")
+
+
+def _states(m: Measurement | None) -> dict[str, str]:
+    return {**m.absent, **dict.fromkeys(m.samples, "measured")} if m else {}
+
+
+def _pairs(before: Run, after: Run) -> Iterator[tuple[Measurement, Measurement]]:
     old = {(m.question, m.case): m for m in before.measurements}
     for m in after.measurements:
-        was = old.get((m.question, m.case))
-        if was is None:
-            continue
-        reference = reference_of(was, m)
-        for name in m.samples:
-            if name == reference or name not in was.samples:
-                continue
-            a, b = (in_reference(which, name, reference) for which in (was, m))
-            change = way(a, b)
-            others = [other for other in m.samples if other in was.samples and other != name]
-            agree = sum(way(in_reference(was, name, other), in_reference(m, name, other)) == change for other in others)
-            if change and (not others or 2 * agree > len(others)):
-                x, y = statistics.median(a), statistics.median(b)
-                yield (
-                    m.question,
-                    m.case,
-                    name,
-                    reference or m.unit,
-                    number(x),
-                    number(y),
-                    f"{100 * (y / x - 1):+.0f}%",
-                )
+        if (m.question, m.case) in old:
+            yield old[m.question, m.case], m
 
 
-def reference_of(a: Measurement, b: Measurement) -> str | None:
-    """Return what both have that no change of gradstep moves, as far as there is such a one."""
-    return next((name for name in (ceiling_of(a), "NumPy", OWN) if name in a.samples and name in b.samples), None)
-
-
-def in_reference(m: Measurement, name: str, reference: str | None) -> list[float]:
-    """Return ratios round by round, or times where a contestant is alone."""
-    return ratios(m, name, reference) if reference else m.samples[name]
-
-
-def way(a: Sequence[float], b: Sequence[float]) -> int:
-    """Return 1 for slower and -1 for faster where the ranges between quartiles lie apart, and the medians too."""
-    if min(len(a), len(b)) < FEWEST or abs(statistics.median(b) / statistics.median(a) - 1) <= LEAST:
-        return 0
-    (a_low, a_high), (b_low, b_high) = quartiles(a), quartiles(b)
-    return int(a_high < b_low) - int(b_high < a_low)
+def _questions(run: Run) -> list[str]:
+    return list(dict.fromkeys([*(m.question for m in run.measurements), *run.failures]))

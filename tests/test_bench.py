@@ -318,13 +318,71 @@ def test_a_slower_machine_is_no_change_and_a_slower_step_is():
 def test_a_change_is_one_against_most_of_the_others():
     before = run_of([measurement(gradstep=1.0, NumPy=9.0, Numba=1.1, numexpr=7.0)])
     rows = list(compare.changes(before, run_of([measurement(gradstep=1.0, NumPy=12.0, Numba=1.1, numexpr=7.0)])))
-    assert rows == []  # of the reference alone
+    assert [row[2] for row in rows] == ["NumPy"]
     rows = list(compare.changes(before, run_of([measurement(gradstep=1.0, NumPy=9.0, Numba=1.7, numexpr=7.0)])))
     assert [row[2] for row in rows] == ["Numba"]
-    few = [measurement(gradstep=middle, NumPy=9.0) for middle in (1.0, 3.0)]
-    for m in few:
-        m.samples = {name: samples[3:6] for name, samples in m.samples.items()}
-    assert not list(compare.changes(run_of(few[:1]), run_of(few[1:])))
+
+
+def scaled(m, factor, names=("gradstep",)):
+    samples = {k: [x * factor for x in v] if k.startswith(names) else v for k, v in m.samples.items()}
+    return replace(m, samples=samples)
+
+
+def rows_of(before, after):
+    return [(row[2], row[6]) for row in compare.changes(run_of([before]), run_of([after]))]
+
+
+def test_few_rounds_need_a_larger_change():
+    few = measurement(gradstep=1.0, NumPy=9.0)
+    few.samples = {name: samples[3:6] for name, samples in few.samples.items()}
+    assert rows_of(few, scaled(few, 1.3)) == []
+    assert rows_of(few, scaled(few, 1.5)) == [("gradstep", "+50%")]
+    wide = replace(few, samples=few.samples | {"gradstep": [1.0, 1.0, 2.0]})
+    assert rows_of(wide, scaled(wide, 1.9)) == []  # ranges of all samples overlap
+    alone = measurement(gradstep=1.0)
+    assert rows_of(alone, scaled(alone, 1.3)) == []  # perhaps of the machine
+    assert rows_of(alone, scaled(alone, 1.5)) == [("gradstep", "+50%")]
+
+
+def test_of_ours_and_one_other_ours_is_told():
+    m = measurement(**{"gradstep": 1.0, "gradstep, arrays used again": 0.5, "NumPy": 9.0})
+    assert rows_of(m, scaled(m, 1.5)) == [("gradstep", "+50%"), ("gradstep, arrays used again", "+50%")]
+    assert rows_of(m, scaled(m, 1.5, ("gradstep, ",))) == [("gradstep, arrays used again", "+50%")]
+
+
+KEPT = readme.ROOT / "bench/results/amd-zen3/run.json"
+
+
+@pytest.mark.parametrize(("factor", "least"), [(1.5, 0.85), (3.0, 1.0), (1 / 3, 1.0)])
+def test_a_slower_step_is_told_in_the_cases_of_a_whole_run(factor, least):
+    ours = [m for m in Run.load(KEPT).measurements if any(name.startswith("gradstep") for name in m.samples)]
+    told = [{name.split(",")[0] for name, _ in rows_of(m, scaled(m, factor))} for m in ours]
+    assert {name for names in told for name in names} == {"gradstep"}
+    assert sum(map(bool, told)) >= least * len(ours)
+
+
+def test_runs_of_one_machine_differ_by_little():
+    run = Run.load(KEPT)
+    quiet = Run.load(KEPT.parent.with_name("amd-zen3-quiet") / "run.json")
+    assert not list(compare.presence(run, run)) + list(compare.changes(run, run))
+    assert len(list(compare.changes(quiet, run))) < 10
+
+
+def test_who_is_gone_or_wrong_is_told():
+    before = run_of([measurement(gradstep=1.0, NumPy=9.0)], [Figure("a figure", 0.05, "fused")])
+    after = run_of([measurement(NumPy=9.0, Numba=1.0)])
+    after.measurements[0].absent["gradstep"] = "WRONG: result 0 is 1 off"
+    page = compare.text(before, after)
+    assert "| gradstep |  | measured | WRONG: result 0 is 1 off |  |" in page
+    assert "| Numba |  | not there | measured |  |" in page
+    assert "a figure: 0.05, NO LONGER MEASURED." in page
+    assert compare.fails(after)
+    assert not compare.fails(before)
+    failed = run_of([])
+    failed.failures["every_rule"] = "boom"
+    assert "every_rule FAILED:" in compare.text(before, failed)
+    assert compare.fails(failed)
+    assert "Asked in the first run alone: every_rule." in compare.text(before, run_of([]))
 
 
 @pytest.mark.parametrize(
