@@ -83,9 +83,9 @@ def sample(array: Any) -> Array:
 class Took(dict[str, list[float]]):
     """The samples of a case; what was not measured gives NaN."""
 
-    def __init__(self, samples: Mapping[str, list[float]], nbytes: Mapping[str, int], runs: int) -> None:
+    def __init__(self, samples: Mapping[str, list[float]], nbytes: Mapping[str, int], rounds: Sequence[int]) -> None:
         super().__init__(samples)
-        self.nbytes, self.runs = nbytes, runs
+        self.nbytes, self.rounds = nbytes, rounds  # of each run
 
     def median(self, name: str) -> float:
         """Median of a contestant's samples."""
@@ -106,8 +106,11 @@ class Took(dict[str, list[float]]):
 
     def ratios_of_runs(self, name: str, other: str) -> list[float]:
         """Return the ratio of medians within each run."""
-        a, b = (np.array_split(self.get(who) or [math.nan], self.runs) for who in (name, other))
-        return [float(np.median(x) / np.median(y)) for x, y in zip(a, b, strict=True)]
+        ends = np.cumsum(self.rounds)[:-1]
+        pairs = list(zip(self.get(name, ()), self.get(other, ()), strict=False))
+        parts = [part for part in np.split(np.reshape(pairs, (-1, 2)), ends) if part.size]
+        medians = [np.median(part, axis=0) for part in parts] or [np.full(2, np.nan)]
+        return [float(a / b) for a, b in medians]
 
 
 @dataclass(frozen=True)
@@ -141,3 +144,4 @@ class Measurement:
     absent: dict[str, str] = field(default_factory=dict)
     runs: int = 0
     bytes_of: dict[str, int] = field(default_factory=dict)  # where they are not those of the case
+    rounds: list[int] = field(default_factory=list)  # of each run, which time may cut

@@ -86,7 +86,7 @@ def answer(question: str, quick: bool, peers: Sequence[str], seconds: float) -> 
 
 def cases(question: str, quick: bool) -> list[str]:
     """Return the names of a question's cases, by playing it without measuring."""
-    played = play(ask(question, quick), lambda case: (case, Took({}, {}, 1)))
+    played = play(ask(question, quick), lambda case: (case, Took({}, {}, ())))
     return [item.name for item in played if isinstance(item, Case)]
 
 

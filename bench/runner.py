@@ -38,7 +38,7 @@ class Runner:
         def answer(case: Case) -> tuple[Measurement, Took]:
             done = self.measure(name, case)
             nbytes = dict.fromkeys(done.samples, case.nbytes) | done.bytes_of
-            return done, Took(done.samples, nbytes, done.runs)
+            return done, Took(done.samples, nbytes, done.rounds)
 
         rounds = None
         for item in play(question, answer):
@@ -57,12 +57,14 @@ class Runner:
             ready = self._ready(case, done)
             repeats = {name: self._repeats(case, c) for name, c in ready.items()}
             until = self.clock() + case.seconds / case.runs / (QUICKER if self.quick else 1)
+            done.rounds.append(0)
             for k in range(case.rounds):
                 if (k >= LEAST_ROUNDS and self.clock() > until) or (k and self.clock() > self.until):
                     break
                 for name in _rotated(list(ready), k):
                     took = self._turn(case, ready[name], repeats[name])
                     done.samples.setdefault(name, []).append(float(f"{took:.4g}"))
+                done.rounds[-1] += 1
             done.runs += 1
             del ready
             gc.collect()

@@ -182,6 +182,24 @@ def test_runs_have_new_contestants_and_the_worst_counts(runner):
     assert (worst.value, middle.value) == (1.5, 1.0)
 
 
+def test_runs_that_time_cut_are_told_apart(runner, clock):
+    slow = iter([True, False])
+
+    def make():
+        took = 2.0 if next(slow) else 1.0
+        return Contestant(lambda: clock.work(took**9) or took, timed=True)  # the first takes its run's seconds
+
+    def question():
+        makers = {"a": make, "b": lambda: Contestant(lambda: 1.0, timed=True)}
+        took = yield Case("case", makers, rounds=12, runs=2, seconds=100.0, warm=0)
+        yield Figure("worst", max(took.ratios_of_runs("a", "b")))
+        yield Figure("least", min(took.ratios_of_runs("a", "b")))
+
+    measured, worst, least = runner.answers("q", question())
+    assert measured.rounds == [3, 12]
+    assert (worst.value, least.value) == (2.0, 1.0)
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_contestants_without_other_libraries_are_right(rule):
     work = Work(rule, (5, 3000))
