@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +25,9 @@ def parser() -> argparse.ArgumentParser:
         "--only", nargs="+", choices=NAMES, default=NAMES, metavar="QUESTION", help=f"of {', '.join(NAMES)}"
     )
     top.add_argument("--output", type=Path, default=Path("bench-run"), help="folder for run.json, report.md, pictures")
-    top.add_argument("--strict", action="store_true", help="exit with 1 if a figure is not reached")
+    top.add_argument(
+        "--strict", action="store_true", help="exit with 1 if a figure is not reached, or of a whole run not measured"
+    )
     commands = top.add_subparsers(dest="command", metavar="compare | readme | report")
     two = commands.add_parser("compare", help="say what changed between two runs, beyond noise")
     two.add_argument("before", type=Path)
@@ -49,13 +52,13 @@ def main() -> int:
     if args.command == "answer":
         answer(args.question, args.quick, args.peers, args.seconds)
     elif args.command == "compare":
-        before, after = Run.load(args.before), Run.load(args.after)
+        before, after = report.read(args.before), report.read(args.after)
         print(compare.text(before, after))
         return int(compare.fails(after))
     elif args.command == "readme":
         readme.rewrite(args.run)
     elif args.command == "report":
-        report.write(Run.load(args.run), args.run.parent)
+        report.write(report.read(args.run), args.run.parent)
     else:
         return suite(args)
     return 0
@@ -63,8 +66,9 @@ def main() -> int:
 
 def suite(args: argparse.Namespace) -> int:
     """Measure; what was measured until Ctrl-C, SIGTERM or the terminal's end is written, too."""
+    args.only = tuple(dict.fromkeys(args.only))
+    writable(args.output)
     run = Run(command(args), args.quick, machine.facts())
-    args.output.mkdir(parents=True, exist_ok=True)
     for ending in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(ending) != signal.SIG_IGN:  # as nohup sets it
             signal.signal(ending, signal.default_int_handler)
@@ -77,7 +81,20 @@ def suite(args: argparse.Namespace) -> int:
     report.write(Run.load(args.output / "run.json"), args.output)
     report.show(run)
     wrong = run.failures or any(map(report.is_wrong, run.measurements))
-    return 130 if run.interrupted else int(bool(wrong) or (args.strict and bool(report.missed(run))))
+    return (
+        130
+        if run.interrupted
+        else int(bool(wrong) or (args.strict and bool(report.missed(run) or report.unmeasured(run))))
+    )
+
+
+def writable(folder: Path) -> None:
+    """Make a folder, and refuse one that nothing can be written to before anything is measured."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise SystemExit(f"--output {folder}: expected a folder to write to: {error.strerror}") from None
 
 
 def command(args: argparse.Namespace) -> str:

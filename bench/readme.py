@@ -5,23 +5,39 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from bench import ROOT
+from bench import ROOT, report
 from bench.must import MUST, verdict
-from bench.questions import title
 from bench.report import table
 from bench.run import Run
 
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
-ROOFLINE = "GB/s of AdamW against bytes"
+ROOFLINE, PICTURE = "GB/s of AdamW against bytes", "roofline.png"
 
 
 def rewrite(path: Path, readme: Path = ROOT / "README.md") -> None:
     """Replace what stands between the comments."""
+    run, folder = report.read(path), _folder(path, readme)
+    why = refusal(run, path.parent)
+    if why:
+        raise SystemExit(f"{path}: expected a whole run, whose figures README.md can show: {why}")
     before, _, rest = readme.read_text().partition(BEGIN)
     _, end, after = rest.partition(END)
     if not end:
         raise SystemExit(f"{readme}: expected {BEGIN} and {END}")
-    readme.write_text(f"{before}{BEGIN}\n{block(Run.load(path), _folder(path, readme))}\n{END}{after}")
+    readme.write_text(f"{before}{BEGIN}\n{block(run, folder)}\n{END}{after}")
+
+
+def refusal(run: Run, folder: Path) -> str:
+    """Return why a run is not for README.md, if it is not."""
+    reasons = {
+        "it was interrupted": run.interrupted,
+        f"it is of `{run.command}`": not run.is_whole,
+        f"{', '.join(run.failures)} failed": run.failures,
+        "it has no figures": not run.figures,
+        f"{PICTURE} is not there": not (folder / PICTURE).exists(),
+        "another package than the checkout's was measured": report.others(run),
+    }
+    return next((why for why, holds in reasons.items() if holds), "")
 
 
 def _folder(path: Path, readme: Path) -> str:
@@ -47,7 +63,5 @@ def block(run: Run, folder: str) -> str:
             said = {verdict(figure) for figure in mine}
             worst = "**no**" if "NO" in said else min(said)  # few rounds sort before "yes"
             rows.append([must.what, measured, str(must), worst])
-    asked = [m.question for m in run.measurements] or ["every_rule"]
-    words, name = (ROOFLINE, "roofline") if "every_rule" in asked else (title(asked[0]), asked[0])
-    parts = [f"![{words}]({folder}/{name}.png)", table(rows), made]
+    parts = [f"![{ROOFLINE}]({folder}/{PICTURE})", table(rows), made]
     return "\n" + re.sub(r"\n{3,}", "\n\n", "\n\n".join(parts)) + "\n"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench import pictures
 from bench.case import Figure, Measurement
-from bench.must import MUST, verdict
+from bench.must import MUST, Must, verdict
 from bench.questions import title
 from bench.run import Run
 from bench.samples import OWN, UNSTEADY, base, ceiling_of, is_per_byte, is_unsteady, number, quartiles, rate, ratios
@@ -33,6 +33,22 @@ def missed(run: Run) -> list[Figure]:
     return [figure for figure in run.figures if verdict(figure) == "NO"]
 
 
+def unmeasured(run: Run) -> list[Must]:
+    """Return what must be reached and a whole run has no figure of."""
+    there = {figure.key for figure in run.figures}
+    return [must for key, must in MUST.items() if key not in there] if run.is_whole else []
+
+
+def read(path: Path) -> Run:
+    """Read a run, and refuse what no report can be made of."""
+    run = Run.load(path)
+    try:
+        markdown(run, {})
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise SystemExit(f"{path}: expected the run.json of a run: {type(error).__name__}: {error}") from None
+    return run
+
+
 def write(run: Run, folder: Path) -> None:
     """Write the report and its pictures."""
     drawn = pictures.draw(run, folder)
@@ -44,7 +60,7 @@ def markdown(run: Run, drawn: dict[str, list[str]]) -> str:
     parts = [f"# `{run.command}`", _where(run)]
     if run.interrupted:
         parts.append("It was interrupted: what is not here was not measured.")
-    if run.figures:
+    if run.figures or unmeasured(run):
         parts += ["## Figures that must be reached", figures(run)]
     for question in dict.fromkeys([*(m.question for m in run.measurements), *run.failures]):
         parts.append(f"## {title(question)}")
@@ -104,7 +120,12 @@ def figures(run: Run) -> str:
     for figure in run.figures:
         said = verdict(figure).replace("NO", "**NO**")
         rows.append([figure.what, number(figure.value), str(MUST.get(figure.key, "")), said])
-    return table(rows)
+    return table([*rows, *([*row[:-1], f"**{row[-1]}**"] for row in missing(run))])
+
+
+def missing(run: Run) -> list[list[str]]:
+    """Return rows of what must be reached and was not measured."""
+    return [[must.what, "not measured", str(must), "NO"] for must in unmeasured(run)]
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
@@ -195,6 +216,7 @@ def show(run: Run) -> None:
     for figure in run.figures:
         if figure.key in MUST:
             judged.append([figure.what, number(figure.value), str(MUST[figure.key]), verdict(figure)])
+    judged += missing(run)
     tables = {
         f"Times of gradstep's, smaller is faster; unsteady: {BEYOND}": rows,
         "Who did not take part": absent(run.measurements),

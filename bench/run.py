@@ -40,6 +40,11 @@ class Run:
     measurements: list[Measurement] = field(default_factory=list)
     interrupted: bool = False
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether everything was asked, to the end."""
+        return not (self.quick or self.interrupted or "--only" in self.command or "--peers" in self.command)
+
     @classmethod
     def load(cls, path: Path) -> Run:
         """Read what `save` wrote, or say that it is no run."""
@@ -106,9 +111,10 @@ def ask_aside(
             assert child.stdout
             for line in child.stdout:
                 yield json.loads(line)
-            if child.wait():
+            if code := child.wait():
                 errors.seek(0)
-                yield {"failure": "\n".join(errors.read().splitlines()[-8:])}
+                ended = [f"ended by {signal.Signals(-code).name}"] if code < 0 else []  # SIGKILL where memory is out
+                yield {"failure": "\n".join([*errors.read().splitlines()[-8:], *ended])}
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGTERM)  # ninja passes it on to compilers, which have groups of their own

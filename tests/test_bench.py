@@ -2,11 +2,12 @@
 
 import json
 import os
+import re
 import select
 import signal
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 
 import numpy as np
@@ -517,13 +518,25 @@ def test_a_run_is_read_as_it_was_written(tmp_path):
     assert Run.load(tmp_path / "run.json") == run
 
 
-def test_readme_is_rewritten_between_its_marks_once_and_for_all(tmp_path):
+@pytest.fixture
+def page(tmp_path):
+    """Return a README.md, beside it the folder of a whole run."""
     page = tmp_path / "README.md"
     page.write_text(f"before\n\n{readme.BEGIN}\nold\n{readme.END}\n\nafter\n")
-    figures = [Figure("one", 0.95, "ceiling"), Figure("two", 1.02, "ceiling"), Figure("three", 0.5, "fused")]
     (tmp_path / "runs").mkdir()
-    run_of([], figures).save(tmp_path / "runs/run.json")
-    readme.rewrite(tmp_path / "runs/run.json", page)
+    (tmp_path / "runs" / readme.PICTURE).touch()
+    whole_run().save(tmp_path / "runs/run.json")
+    return page
+
+
+def whole_run():
+    figures = [Figure("one", 0.95, "ceiling"), Figure("two", 1.02, "ceiling"), Figure("three", 0.5, "fused")]
+    return replace(run_of([], figures), command="python -m bench", quick=False)
+
+
+def test_readme_is_rewritten_between_its_marks_once_and_for_all(page):
+    path = page.with_name("runs") / "run.json"
+    readme.rewrite(path, page)
     once = page.read_text()
     assert once.startswith("before\n")
     assert once.endswith("\nafter\n")
@@ -531,17 +544,104 @@ def test_readme_is_rewritten_between_its_marks_once_and_for_all(tmp_path):
     assert f"| {MUST['ceiling'].what} | 0.95 to 1 | at least 0.9 | yes |" in once
     assert f"| {MUST['fused'].what} | 0.5 | at most 0.08 | **no** |" in once
     assert "(runs/roofline.png)" in once
-    assert "`python -m bench --quick` on 2026-01-02" in once
-    readme.rewrite(tmp_path / "runs/run.json", page)
+    assert "`python -m bench` on 2026-01-02" in once
+    readme.rewrite(path, page)
     assert page.read_text() == once
-    run_of([replace(measurement(gradstep=1.0), question="storage")], figures).save(tmp_path / "runs/run.json")
-    readme.rewrite(tmp_path / "runs/run.json", page)
-    assert "(runs/storage.png)" in page.read_text()
-    page.write_text(once)
-    page.rename(tmp_path / "runs/README.md")
-    (tmp_path / "run.json").write_text((tmp_path / "runs/run.json").read_text())
+    other = page.rename(page.with_name("other.md")).rename(page.parent / "runs/README.md")
+    path.rename(page.with_name("run.json"))
     with pytest.raises(SystemExit, match="expected a run within"):
-        readme.rewrite(tmp_path / "run.json", tmp_path / "runs/README.md")
+        readme.rewrite(page.with_name("run.json"), other)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"interrupted": True}, "it was interrupted"),
+        ({"quick": True, "command": "python -m bench --quick"}, "it is of `python -m bench --quick`"),
+        ({"command": "python -m bench --only gpu"}, "it is of `python -m bench --only gpu`"),
+        ({"failures": {"gpu": "boom"}}, "gpu failed"),
+        ({"figures": []}, "it has no figures"),
+        ({"machine": run_of([]).machine | {"installed": {"older module": True}}}, "another package"),
+        ({}, "roofline.png is not there"),
+    ],
+)
+def test_readme_refuses_what_is_no_whole_run(changes, why, page):
+    path = page.with_name("runs") / "run.json"
+    replace(whole_run(), **changes).save(path)
+    if not changes:
+        (path.parent / readme.PICTURE).unlink()
+    before = page.read_text()
+    with pytest.raises(SystemExit, match=f"expected a whole run, .*: {why}"):
+        readme.rewrite(path, page)
+    assert page.read_text() == before
+
+
+def test_readme_shows_the_run_that_it_names():
+    page = (readme.ROOT / "README.md").read_text()
+    folder = re.search(r"\[The whole report\]\((.*)/report\.md\)", page)[1]
+    block = readme.block(Run.load(readme.ROOT / folder / "run.json"), folder)
+    assert f"{readme.BEGIN}\n{block}\n{readme.END}" in page
+
+
+def test_what_a_whole_run_did_not_measure_is_told(capsys):
+    run = whole_run()
+    row = f"| {MUST['small'].what} | not measured | at most 2 | **NO** |"
+    assert row in report.markdown(run, {})
+    report.show(run)
+    assert "not measured" in capsys.readouterr().out
+    assert len(report.unmeasured(run)) == len(MUST) - 2
+    for part in ({"quick": True}, {"interrupted": True}, {"command": "python -m bench --only gpu"}):
+        assert not report.unmeasured(replace(run, **part))
+    assert row not in report.markdown(replace(run, quick=True), {})
+
+
+def test_a_figure_that_is_not_measured_counts_under_strict(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(program, "measure", lambda *given: None)
+    assert program.suite(parser().parse_args(["--output", str(tmp_path)])) == 0
+    assert program.suite(parser().parse_args(["--strict", "--output", str(tmp_path)])) == 1
+    assert Run.load(tmp_path / "run.json").command == "python -m bench"
+
+
+def test_a_question_is_asked_once(tmp_path, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(program, "measure", lambda run, questions, *given: asked.extend(questions))
+    assert program.suite(parser().parse_args(["--only", "gpu", "gpu", "--output", str(tmp_path)])) == 0
+    assert asked == ["gpu"]
+    assert Run.load(tmp_path / "run.json").command == "python -m bench --only gpu"
+
+
+def test_output_that_cannot_be_made_is_told(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    for output in ("file", "file/folder"):
+        with pytest.raises(SystemExit, match="expected a folder to write to"):
+            program.suite(parser().parse_args(["--output", str(tmp_path / output)]))
+
+
+def test_a_signal_that_ended_a_question_is_named(tmp_path, monkeypatch):
+    script = tmp_path / "python"
+    script.write_text("#!/bin/sh\necho last words >&2\nkill -KILL $$\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    assert list(ask_aside("gpu", True, (), 1.0, str(tmp_path))) == [{"failure": "last words\nended by SIGKILL"}]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"machine": {}}, {"machine": {"gradstep": 3}}, {"pools": []}, {"failures": 1},
+        {"figures": [{"what": "a", "value": "b", "key": "fused"}]},
+        {"measurements": [asdict(measurement(gradstep=1.0)) | {"samples": {"gradstep": ["a", "b"]}}]},
+        {"measurements": [asdict(measurement(gradstep=1.0)) | {"samples": {"gradstep": []}}]},
+    ],
+)  # fmt: skip
+def test_a_run_of_a_wrong_shape_is_told(change, tmp_path):
+    path = tmp_path / "run.json"
+    run = run_of([measurement(gradstep=1.0)], [Figure("a figure", 0.5, "fused")])
+    run.save(path)
+    assert report.read(path) == run
+    path.write_text(json.dumps(asdict(run) | change))
+    with pytest.raises(SystemExit, match=r"run\.json: expected the run\.json of a run"):
+        report.read(path)
 
 
 def test_command_line():
