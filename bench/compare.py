@@ -119,9 +119,9 @@ def way(a: Sequence[float], b: Sequence[float], alone: bool = False) -> int:
 def presence(before: Run, after: Run) -> Iterator[Row]:
     """Yield a row for each contestant that is measured in one run alone, or absent for another reason."""
     found: dict[tuple[str, str, str], list[tuple[str, str]]] = {}
-    both = set(_questions(before)) & set(_questions(after)) - set(after.failures)
+    both = set(_questions(before)) & set(_questions(after))
     old, new = ({(m.question, m.case): m for m in run.measurements if m.question in both} for run in (before, after))
-    for key in old | new:
+    for key in (key for key in old | new if key in new or key[0] not in after.failures):
         was, now = (_states(cases.get(key)) for cases in (old, new))
         for name in was | now:
             x, y = (states.get(name, "not there") for states in (was, now))
@@ -133,7 +133,7 @@ def presence(before: Run, after: Run) -> Iterator[Row]:
 
 
 def _states(m: Measurement | None) -> dict[str, str]:
-    return {**m.absent, **dict.fromkeys(m.samples, "measured")} if m else {}
+    return {**dict.fromkeys(m.samples, "measured"), **m.absent} if m else {}
 
 
 def _pairs(before: Run, after: Run) -> Iterator[tuple[Measurement, Measurement]]:

@@ -397,6 +397,8 @@ def test_who_is_gone_or_wrong_is_told():
     assert "a figure: 0.05, NO LONGER MEASURED." in page
     assert compare.fails(after)
     assert not compare.fails(before)
+    later = run_of([replace(measurement(gradstep=1.0, NumPy=9.0), absent={"gradstep": "failed: in its second run"})])
+    assert "| measured | failed: in its second run |" in compare.text(before, later)
     failed = run_of([])
     failed.failures["every_rule"] = "boom"
     assert "every_rule FAILED:" in compare.text(before, failed)
