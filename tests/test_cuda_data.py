@@ -14,6 +14,7 @@ globals().update(
             "test_batches_at_the_end_of_the_program_are_made_by_who_asks",
             "test_where_no_thread_starts_batches_are_made_by_who_asks",
             "test_a_batch_that_the_end_of_the_program_left_out_is_made_by_who_waits",
+            "test_rows_without_bytes",
             "test_a_forked_child_goes_on",
         ),
     )

@@ -436,14 +436,21 @@ def test_nobody_keeps_a_batch_that_was_handed_out():
     assert last() is None
 
 
-def test_an_error_in_a_batch_keeps_nothing():
-    batches = minibatches(np.arange(20), batch_size=2, seed=0, prefetch=1)
-    batches._make = lambda number: 1 / 0
+@pytest.mark.parametrize("taken", [False, True])
+def test_an_error_in_a_batch_keeps_nothing(taken):
+    batches = minibatches(np.arange(20), batch_size=2, seed=0, prefetch=2)
     known = weakref.ref(batches)
+    make = type(batches)._make
+    batches._make = lambda number: 1 / 0 if number or taken else make(known(), number)
     gc.disable()
     try:
-        with pytest.raises(ZeroDivisionError):
+        if taken:
+            with pytest.raises(ZeroDivisionError):
+                next(batches)
+        else:
             next(batches)
+        while not batches._ahead._batches[2]._over:
+            time.sleep(0.01)
         del batches
         until = time.monotonic() + 10
         while known() is not None and time.monotonic() < until:
@@ -457,7 +464,7 @@ def test_batches_at_the_end_of_the_program_are_made_by_who_asks():
     code = """
     import atexit, numpy as np, gradstep as gs
     from gradstep.data import ahead
-    begun, new = (gs.data.minibatches(np.arange(6), batch_size=2, seed=0, prefetch=2) for _ in range(2))
+    begun, new = (gs.data.minibatches(np.arange(60), batch_size=2, seed=0, prefetch=2) for _ in range(2))
     next(begun)
     def late():
         for batches in (begun, new):
@@ -466,7 +473,7 @@ def test_batches_at_the_end_of_the_program_are_made_by_who_asks():
     atexit.register(late)
     atexit.register(ahead._end)  # so that it is over before
     """
-    expected = [list(rows) for (rows,) in minibatches(np.arange(6), batch_size=2, seed=0)]
+    expected = [list(rows) for (rows,) in minibatches(np.arange(60), batch_size=2, seed=0)]
     done = run(code, timeout=20)
     assert done.stdout.splitlines() == [str(expected[1:]), str(expected)], done.stderr
 
@@ -722,6 +729,35 @@ def test_scales_beyond_float32_are_refused():
     assert np.allclose(found.transform(X.astype("f8"))[:, 0], [-1.2247, 0, 1.2247], atol=1e-3)
     with pytest.raises(ValueError, match="convert them to float64"):
         Standardizer.of(0, 1e39).inverse_transform(np.array([[0.1]], "f4"))
+    with pytest.raises(ValueError, match=r"float32 can shift by -1e\+40; convert them to float64"):
+        Standardizer.of(1e20, 1e-20).inverse_transform(np.zeros((1, 1), "f4"))
+    with pytest.raises(ValueError, match=r"float64 can shift by -inf$"):
+        Standardizer.of(1e200, 1e-200).inverse_transform(np.zeros((1, 1)))
+    with pytest.raises(ValueError, match="float32 can scale by 1e-50"):
+        Standardizer.of(0, 1e50).transform(np.full((1, 1), 3e38, "f4"))
+
+
+@pytest.mark.parametrize(("outliers", "by"), [(64, 1e8), (1, 1e8), (70, 1e8)])
+@pytest.mark.parametrize("parts", [1, 3, 2_000])
+def test_first_rows_that_are_unlike_the_others(outliers, by, parts, rng):
+    X = rng.normal(size=(300_000 if parts < 100 else parts, 2))
+    X[:outliers, 0] += by
+    found = Standardizer()
+    for rows in np.array_split(X, parts):
+        found.partial_fit(rows)
+    mean = np.array([math.fsum(column) / len(X) for column in X.T])
+    wide = X.astype(np.longdouble) - mean
+    scale = np.sqrt((wide**2).mean(0))
+    assert (np.abs(found.mean_ - mean) <= 1e-12 * np.maximum(np.abs(mean), 1)).all()
+    np.testing.assert_allclose(found.scale_, scale.astype(float), rtol=1e-12)
+    np.testing.assert_allclose(found.transform(X), (wide / scale).astype(float), rtol=0, atol=1e-12)
+
+
+def test_rows_without_bytes():
+    for dtype in (np.dtype([]), np.dtype("V0"), np.dtype([("a", "V0")])):
+        for prefetch in (0, 1):
+            batches = minibatches(np.zeros((6, 3), dtype), np.arange(6), batch_size=4, seed=0, prefetch=prefetch)
+            assert [(rows.shape, rows.dtype, len(y)) for rows, y in batches] == [((4, 3), dtype, 4), ((2, 3), dtype, 2)]
 
 
 @pytest.mark.parametrize("with_mean", [True, False])
@@ -869,7 +905,7 @@ def test_rows_of_any_shape_are_standardised(rng):
         (ValueError, "fit", lambda: Standardizer().transform(np.ones((3, 2)))),
         (ValueError, "rows of shape", lambda: Standardizer().fit(np.ones((3, 2))).partial_fit(np.ones((3, 3)))),
         (ValueError, "rows of shape", lambda: Standardizer().fit(np.ones((3, 2))).transform(np.ones((3, 3)))),
-        (TypeError, "X: expected one of", lambda: Standardizer().fit(np.ones((3, 2))).transform(np.ones((3, 2), int), copy=False)),
+        (TypeError, "X: expected float32 or float64 to write to, got int64", lambda: Standardizer().fit(np.ones((3, 2))).transform(np.ones((3, 2), int), copy=False)),
         (TypeError, "X: expected float32", lambda: Standardizer().fit(np.ones((3, 2))).transform(np.ones((3, 2), np.float16), copy=False)),
         (ValueError, "scale", lambda: Standardizer.of(0, [1, 0])),
         (TypeError, "mean", lambda: Standardizer.of("x", 1)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import traceback
 import weakref
 from _thread import LockType, allocate_lock, start_new_thread
 from queue import SimpleQueue
@@ -97,11 +98,10 @@ class Batch:
 
     def make(self, maker: weakref.ref[Maker]) -> None:
         """Make it, in the thread for that."""
-        if self.wanted and not _ending and (found := maker()) is not None:
-            try:
-                self._content = found._make(self.number)
-            except BaseException as error:  # the caller's to handle
-                self._error = error
+        if self.wanted and not _ending:
+            self._content, self._error = _tried(maker, self.number)
+        if self._error is not None:
+            traceback.clear_frames(self._error.__traceback__)  # which would keep the data until somebody takes it
         self._over = True
         self._taken.release()
 
@@ -124,6 +124,14 @@ class Batch:
 Orders = SimpleQueue[Batch | None]
 _running: dict[Orders, LockType] = {}
 _ending = False
+
+
+def _tried(maker: weakref.ref[Maker], number: int) -> tuple[Any, BaseException | None]:
+    found = maker()
+    try:
+        return None if found is None else found._make(number), None
+    except BaseException as error:  # the caller's to handle
+        return None, error
 
 
 def _work(orders: Orders, maker: weakref.ref[Maker]) -> None:

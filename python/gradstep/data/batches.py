@@ -325,7 +325,7 @@ class Minibatches(Locked):
             if self._order != "given" and place not in indices:
                 indices[place] = self._indices(rows, epoch, first, count)
             chosen = indices.get(place)
-            if rows.dtype.hasobject:
+            if rows.dtype.hasobject or not rows.dtype.itemsize:
                 rows.array.take(range(first, first + count) if chosen is None else chosen, axis=0, out=out, mode="clip")
             else:
                 rows.native.gather(self._seed, epoch, first, count, chosen, out, rows.stream)

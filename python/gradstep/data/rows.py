@@ -86,17 +86,21 @@ class Rows:
             raise ValueError(f"{self.label}: expected rows of shape {shift.shape}, got {self.shape}") from None
         is_float = self.array.dtype.kind in "fV" and float_dtype(self.array.dtype) == np.float32
         arithmetic = dtype if is_float else np.dtype(np.float64)  # as in csrc/rows.h
-        with np.errstate(over="ignore"):
-            too_far = np.isfinite(factor) & ~np.isfinite(factor.astype(arithmetic))
-        if too_far.any():
-            raise ValueError(
-                f"{self.label}: expected columns that {arithmetic} can scale by {factor[too_far].flat[0]:.3g}; "
-                "convert them to float64"
-            )
+        for what, numbers in (("shift by", shift), ("scale by", factor)):
+            self._refuse_unless_held(numbers, what, arithmetic)
         high = shift.astype(arithmetic)
         low, factor = (shift - high).astype(arithmetic), factor.astype(arithmetic)
         kept = [self._beside(np.ascontiguousarray(c)) for c in (high, low, factor)]
         self._convert(dtype, kept)
+
+    def _refuse_unless_held(self, numbers: Array, what: str, arithmetic: np.dtype[Any]) -> None:
+        with np.errstate(over="ignore", under="ignore"):
+            held = numbers.astype(arithmetic)
+        lost = np.isinf(held) | ((held == 0) & (numbers != 0) if what == "scale by" else False)
+        if lost.any():
+            remedy = "; convert them to float64" if arithmetic != np.float64 else ""
+            number = numbers[lost].flat[0]
+            raise ValueError(f"{self.label}: expected columns that {arithmetic} can {what} {number:.3g}{remedy}")
 
     def moments(self, near: Array, most: int | None = None) -> Array:
         """Return of each column, less a number near it, the count, mean and sum of squares; of so many rows at most."""
