@@ -33,13 +33,14 @@ class Contestant:
     """One way to do the work of a case.
 
     `before` is called, untimed, before each call. A call makes `steps` steps. One that is `timed` returns what counts
-    itself. Where it moves other bytes, or may be off by less, than the case says, it says so. One without `result`
+    itself; where it makes more than a step for that, `once` makes one, which is what the check calls. Where it moves other bytes, or may be off by less, than the case says, it says so. One without `result`
     computes nothing that could be compared.
     """
 
     call: Callable[[], Any]
     result: Callable[[], Sequence[Any]] | None = None
     before: Callable[[], object] = nothing
+    once: Callable[[], Any] | None = None
     steps: int = 1
     timed: bool = False
     nbytes: int | None = None

@@ -155,7 +155,7 @@ def check(contestant: Contestant, expected: Sequence[Array], case: Case) -> None
     tolerance = case.tolerance if contestant.tolerance is None else contestant.tolerance
     for _ in range(case.checks):
         contestant.before()
-        contestant.call()
+        (contestant.once or contestant.call)()
     results = contestant.result() if contestant.result else ()
     for k, (found, want) in enumerate(zip(results, expected, strict=True)):
         off = np.abs(sample(found) - want) / np.maximum(1, np.abs(want))

@@ -1,5 +1,6 @@
 """The bench suite's own arithmetic: turns, checks, comparisons, the README's block."""
 
+import importlib
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import asdict, replace
 from functools import partial
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,9 +20,9 @@ from bench import __main__ as program
 from bench import compare, machine, readme, report
 from bench.__main__ import parser
 from bench.case import Absent, Case, Contestant, Figure, Measurement
-from bench.contestants import TABLE, contestants, peer_of
+from bench.contestants import TABLE, contestants, numpy_, peer_of
 from bench.must import MUST, verdict
-from bench.questions import NAMES, ask
+from bench.questions import NAMES, ask, gpu
 from bench.questions.many_arrays import gpt2, resnet50
 from bench.run import Run, ask_aside, cases
 from bench.runner import Runner
@@ -217,6 +219,49 @@ def test_whole_steps_are_right(name):
     other = replace(work, clip_norm=2.0)
     wrong = Runner().measure("q", Case("case", contestants(other, [name]), work.expected, rounds=1, rest=0.0))
     assert wrong.absent[name].startswith("WRONG")
+
+
+class OnDevice(np.ndarray):
+    """Stands for CuPy's array."""
+
+    def get(self):
+        return np.array(self)
+
+    def set(self, values):
+        self[...] = values
+
+
+@pytest.fixture
+def fake_cupy(monkeypatch):
+    """CuPy's arrays and events, in host memory."""
+    event = SimpleNamespace(record=lambda: None, synchronize=lambda: None)
+    cuda = SimpleNamespace(Event=lambda: event, get_elapsed_time=lambda begin, end: 1.0)
+    cp = ModuleType("cupy")
+    cp.cuda, cp.asarray = cuda, lambda a: np.array(a).view(OnDevice)
+    for name in ("zeros", "sqrt", "minimum", "vdot"):
+        setattr(cp, name, getattr(np, name))
+    monkeypatch.setitem(sys.modules, "cupy", cp)
+    monkeypatch.delitem(sys.modules, "bench.contestants.cupy_", raising=False)
+    cupy_ = importlib.import_module("bench.contestants.cupy_")
+    yield cupy_
+    del sys.modules["bench.contestants.cupy_"]
+
+
+@pytest.mark.parametrize("clip_norm", [None, 1.0])
+def test_the_gpu_is_checked_after_as_many_steps_as_the_cpu(clip_norm, fake_cupy, monkeypatch):
+    work = Work("AdamW", (5, 3000), clip_norm=clip_norm)
+    monkeypatch.setattr(fake_cupy, "need_device", lambda: None)
+    monkeypatch.setattr(fake_cupy, "torch_fused", numpy_.textbook)  # has gradients written anew, as that has
+    done = Runner().measure("gpu", replace(gpu.case("case", work), rounds=1))
+    assert {"gradstep", "CuPy expressions", "PyTorch fused"} <= set(done.samples), done.absent
+    made = fake_cupy.expressions(work)
+
+    def twice():
+        made.call(), made.call()
+
+    monkeypatch.setattr(fake_cupy, "expressions", lambda work: replace(made, call=twice))
+    done = Runner().measure("gpu", replace(gpu.case("case", work), rounds=1))
+    assert done.absent["CuPy expressions"].startswith("WRONG")
 
 
 def test_bytes_of_a_step():

@@ -32,7 +32,7 @@ def on_stream(made: Contestant) -> Contestant:
         end.synchronize()
         return float(cp.cuda.get_elapsed_time(begin, end)) / 1e3 / steps
 
-    return replace(made, call=timed, timed=True)
+    return replace(made, call=timed, timed=True, once=made.call)
 
 
 def need_device() -> None:

@@ -31,17 +31,22 @@ WORKS = {
 def question(quick: bool) -> Question:
     """Compare with gradstep on the CPU, whose bits it must have on the GPU."""
     for name, work in WORKS.items():
-        yield Case(
-            name,
-            {who: partial(make, function, work) for who, function in CONTESTANTS.items()},
-            partial(on_cpu, work),
-            tolerance=1e-5 if work.dtype == "float32" else 2e-3,
-            nbytes=work.nbytes,
-            warm=0,
-            rest=0.0,
-            rounds=21,
-            seconds=10.0,
-        )
+        yield case(name, work)
+
+
+def case(name: str, work: Work) -> Case:
+    """Return a case of that work."""
+    return Case(
+        name,
+        {who: partial(make, function, work) for who, function in CONTESTANTS.items()},
+        partial(on_cpu, work),
+        tolerance=1e-5 if work.dtype == "float32" else 2e-3,
+        nbytes=work.nbytes,
+        warm=0,
+        rest=0.0,
+        rounds=21,
+        seconds=10.0,
+    )
 
 
 def make(function: str, work: Work) -> Contestant:
