@@ -13,9 +13,6 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 
 
-CHECKED = 3  # calls, after which results are compared
-
-
 class Absent(Exception):
     """Why a contestant does not take part."""
 
@@ -28,40 +25,49 @@ def nothing() -> None:
     """Stands where a contestant needs no preparation."""
 
 
+def calls(count: int = 1) -> Generator[object]:
+    """Let the check make so many calls that are alike."""
+    yield from range(count)
+
+
 @dataclass
 class Contestant:
     """One way to do the work of a case.
 
     `before` is called, untimed, before each call. A call makes `steps` steps. One that is `timed` returns what counts
-    itself; where it makes more than a step for that, `once` makes one, which is what the check calls. Where it moves other bytes, or may be off by less, than the case says, it says so. One without `result`
-    computes nothing that could be compared.
+    itself; where it makes more than a step for that, `once` makes one, which is what the check calls. One that has
+    copies of the gradients will `fetch` them anew before each call of the check. Where it moves other bytes, may be off
+    by less, or computes something else than the case says, it says so. One without `result` computes nothing that
+    could be compared.
     """
 
     call: Callable[[], Any]
     result: Callable[[], Sequence[Any]] | None = None
     before: Callable[[], object] = nothing
     once: Callable[[], Any] | None = None
+    fetch: Callable[[], object] = nothing
     steps: int = 1
     timed: bool = False
     nbytes: int | None = None
     tolerance: float | None = None
+    expected: Callable[[], Sequence[Array]] | None = None
 
 
 @dataclass
 class Case:
     """The same work for some contestants, which are made when it begins.
 
-    `expected` gives what `sample` sees of each result after so many `checks`. Caches are "warm" by `warm` times as many
-    calls as are counted, or "flushed". A turn begins after a `rest` in seconds, which lets the idle threads of the turn
-    before fall asleep: they spin on the same cores. There are `rounds`, or fewer where `seconds` are over, with new
-    contestants in each of so many `runs`.
+    `expected` gives what `sample` sees of each result after one call in each of the `turns`. Caches are "warm" by
+    `warm` times as many calls as are counted, or "flushed". A turn begins after a `rest` in seconds, which lets the
+    idle threads of the turn before fall asleep: they spin on the same cores. There are `rounds`, or fewer where
+    `seconds` are over, with new contestants in each of so many `runs`.
     """
 
     name: str
     contestants: Mapping[str, Callable[[], Contestant]]
     expected: Callable[[], Sequence[Array]] | None = None
     tolerance: float = 2e-6
-    checks: int = CHECKED
+    turns: Callable[[], Generator[object]] = calls
     nbytes: int = 0
     footprint: int = 0  # bytes that a contestant keeps
     caches: str = "warm"
@@ -77,8 +83,12 @@ class Case:
 
 def sample(array: Any) -> Array:
     """Return some 4,096 elements of an array, spread over it, or all of a smaller one."""
-    flat = np.asarray(array).reshape(-1)
-    return flat[:: max(1, flat.size // 4096) | 1].astype(np.float64)
+    return spread(np.asarray(array).reshape(-1)).astype(np.float64)
+
+
+def spread(flat: Array) -> Array:
+    """Return a view of these elements."""
+    return flat[:: max(1, flat.size // 4096) | 1]
 
 
 class Took(dict[str, list[float]]):

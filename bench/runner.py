@@ -6,6 +6,7 @@ import gc
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
@@ -85,7 +86,7 @@ class Runner:
                 contestant = make()
                 if case.expected and contestant.result:
                     expected = expected or case.expected()
-                    check(contestant, expected, case)
+                    check(contestant, contestant.expected() if contestant.expected else expected, case)
             except ImportError as error:
                 done.absent[name] = f"not installed: {error}"
             except Absent as why:
@@ -153,9 +154,11 @@ def play(question: Question, answer: Callable[[Case], tuple[T, Took]]) -> Iterat
 def check(contestant: Contestant, expected: Sequence[Array], case: Case) -> None:
     """Refuse a contestant whose output is not what it must be."""
     tolerance = case.tolerance if contestant.tolerance is None else contestant.tolerance
-    for _ in range(case.checks):
-        contestant.before()
-        (contestant.once or contestant.call)()
+    with closing(case.turns()) as turns:
+        for _ in turns:
+            contestant.fetch()
+            contestant.before()
+            (contestant.once or contestant.call)()
     results = contestant.result() if contestant.result else ()
     for k, (found, want) in enumerate(zip(results, expected, strict=True)):
         off = np.abs(sample(found) - want) / np.maximum(1, np.abs(want))

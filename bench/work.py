@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import sys
+from collections.abc import Generator
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from bench import ROOT
-from bench.case import CHECKED, Array
+from bench.case import Array, spread
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,9 @@ class Rule:
     hypers: dict[str, Any]
 
 
+CLIP = 1.5  # between the norms of the first and of the second gradients that are checked
 MOMENTUM: dict[str, Any] = {"lr": 0.01, "momentum": 0.9}
-ADAM: dict[str, Any] = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8}
+ADAM: dict[str, Any] = {"lr": 0.01, "betas": (0.9, 0.999), "eps": 1e-8}
 RULES = {
     "GradientDescent": Rule("GradientDescent", "gradient_descent", 0, {"lr": 0.01}),
     "SGD": Rule("SGD", "gradient_descent", 0, {"lr": 0.01}),
@@ -47,7 +49,7 @@ class Work:
     rule: str
     sizes: tuple[int, ...]
     dtype: str = "float32"
-    clip_norm: float | None = None
+    clip: float | None = None  # `clip_norm`, of what the norm of the gradients is about
     grad_scale: float = 1.0
     average: float | None = None  # the decay of an exponential moving average
     zero_grads: bool = False
@@ -56,6 +58,11 @@ class Work:
     def spec(self) -> Rule:
         """The rule's row."""
         return RULES[self.rule]
+
+    @property
+    def clip_norm(self) -> float | None:
+        """The norm that gradients are clipped to."""
+        return None if self.clip is None else self.clip * self.elements**0.5
 
     @property
     def elements(self) -> int:
@@ -109,30 +116,45 @@ class Work:
         return [floats(n, k).astype(self.numpy_dtype) for k, n in enumerate(self.sizes)]
 
     def grads(self) -> list[Array]:
-        """Return gradients, shared by all contestants: whoever writes to them takes copies."""
+        """Return gradients, shared by all contestants, which `turns` writes to: whoever else does takes copies."""
         return _grads(self.sizes, self.numpy_dtype, self.grad_scale)
 
+    def turns(self) -> Generator[object]:
+        """Let the check make steps of other gradients each: contestants with none, or other, states must not pass.
+
+        Powers of two come back to the same bits; `CLIP` clips all but the first.
+        """
+        grads, last = self.grads(), 1.0
+        try:
+            for factor in (1.0, -2.0, 4.0):
+                _multiply(grads, factor / last)
+                last = factor
+                yield
+        finally:
+            _multiply(grads, 1 / last)
+
     def expected(self) -> list[Array]:
-        """Return what `sample` must see of parameters, then of averages, after `CHECKED` steps."""
+        """Return what `sample` must see after the `turns`: of parameters, averages, and gradients that are zeroed."""
         reference = specification()
         rule, hypers = getattr(reference, self.spec.reference), complete(self.spec.hypers)
-        grads, factor = self.grads(), 1 / self.grad_scale
-        if self.clip_norm is not None:
-            squares = (np.vdot(g, g) for g in (g.astype(np.float64) for g in grads))
-            factor = reference.clip_factor(np.sqrt(sum(squares)), self.clip_norm, self.grad_scale)
-        params, averages = [], []
-        for p, g in zip(self.params(), grads, strict=True):
-            stride = max(1, p.size // 4096) | 1
-            p, g = p[::stride].copy(), g[::stride]
-            wide = np.float32 if p.itemsize == 2 else p.dtype
-            average = p.astype(wide) if self.average is not None else None
-            states = [np.zeros(p.shape, wide) for _ in range(self.spec.states)]
-            for t in range(1, CHECKED + 1):
-                more = {"factor": factor, "average": average, "decay": self.average or 0.0}
-                reference.step(rule, p, g, states, t=t, h=hypers, **more)
-            params.append(p.astype(np.float64))
-            averages += [average.astype(np.float64)] if average is not None else []
-        return params + averages
+        params, grads = [spread(p).copy() for p in self.params()], [spread(g) for g in self.grads()]
+        wide = np.float32 if self.itemsize == 2 else self.numpy_dtype
+        states = [[np.zeros(p.shape, wide) for _ in range(self.spec.states)] for p in params]
+        averages = [p.astype(wide) if self.average is not None else None for p in params]
+        for t, _ in enumerate(self.turns(), 1):
+            more = {"t": t, "h": hypers, "factor": self._factor(), "decay": self.average or 0.0}
+            for p, g, ours, average in zip(params, grads, states, averages, strict=True):
+                reference.step(rule, p, g, ours, average=average, **more)
+        zeroed = [np.zeros(g.shape) for g in grads if self.zero_grads]
+        return [a.astype(np.float64) for a in (*params, *averages, *zeroed) if a is not None]
+
+    def _factor(self) -> float:
+        """Return what the gradients are multiplied by."""
+        if self.clip_norm is None:
+            return 1 / self.grad_scale
+        squares = (np.vdot(g, g) for g in (g.astype(np.float64) for g in self.grads()))
+        factor: float = specification().clip_factor(np.sqrt(sum(squares)), self.clip_norm, self.grad_scale)
+        return factor
 
 
 def complete(hypers: dict[str, Any]) -> dict[str, Any]:
@@ -149,6 +171,11 @@ def floats(n: int, seed: int = 0) -> Array:
 @functools.lru_cache(maxsize=1)
 def _grads(sizes: tuple[int, ...], dtype: np.dtype[Any], scale: float) -> list[Array]:
     return [(floats(n, 1000 + k) * np.float32(scale)).astype(dtype) for k, n in enumerate(sizes)]
+
+
+def _multiply(arrays: list[Array], factor: float) -> None:
+    for a in arrays:
+        a *= a.dtype.type(factor)
 
 
 def specification() -> ModuleType:

@@ -8,7 +8,7 @@ import select
 import signal
 import subprocess
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from types import ModuleType, SimpleNamespace
 
@@ -26,7 +26,7 @@ from bench.questions import NAMES, ask, gpu
 from bench.questions.many_arrays import gpt2, resnet50
 from bench.run import Run, ask_aside, cases
 from bench.runner import Runner
-from bench.work import RULES, Work
+from bench.work import CLIP, RULES, Work
 
 OURS = ("gradstep", "NumPy", "NumPy out=", "pure Python")
 
@@ -126,7 +126,7 @@ def test_a_wrong_result_is_refused_before_anything_is_timed(runner, clock):
     done = runner.measure("q", Case("case", makers, lambda: [np.ones(3)], rounds=2))
     assert list(done.samples) == ["good"]
     assert done.absent["bad"].startswith("WRONG: result 0 is 0.1 off")
-    assert len(calls) == 3  # of the check
+    assert len(calls) == 1  # of the check
 
 
 def test_not_a_number_is_wrong_too(runner):
@@ -203,22 +203,83 @@ def test_runs_that_time_cut_are_told_apart(runner, clock):
     assert (worst.value, least.value) == (2.0, 1.0)
 
 
+def checked(work, makers):
+    """Return what the check says of contestants that do that work."""
+    case = Case("case", makers, work.expected, turns=work.turns, rounds=1, rest=0.0)
+    return Runner().measure("q", case).absent
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_contestants_without_other_libraries_are_right(rule):
     work = Work(rule, (5, 3000))
-    done = Runner().measure("q", Case("case", contestants(work, OURS), work.expected, rounds=1, rest=0.0))
-    assert not done.absent
-    assert set(done.samples) == set(OURS)
+    assert not checked(work, contestants(work, OURS))
 
 
 @pytest.mark.parametrize("name", ["gradstep", "NumPy"])
 def test_whole_steps_are_right(name):
-    work = Work("AdamW", (5, 3000), clip_norm=1.0, grad_scale=8.0, average=0.9, zero_grads=True)
-    done = Runner().measure("q", Case("case", contestants(work, [name]), work.expected, rounds=1, rest=0.0))
-    assert not done.absent
-    other = replace(work, clip_norm=2.0)
-    wrong = Runner().measure("q", Case("case", contestants(other, [name]), work.expected, rounds=1, rest=0.0))
-    assert wrong.absent[name].startswith("WRONG")
+    work = Work("AdamW", (5, 3000), clip=CLIP, grad_scale=8.0, average=0.9, zero_grads=True)
+    assert not checked(work, contestants(work, [name]))
+
+
+def stateless(work):
+    params, grads, lr = work.params(), work.grads(), np.float32(work.spec.hypers["lr"])
+
+    def step():
+        for p, g in zip(params, grads, strict=True):
+            p -= lr * np.sign(g)
+
+    return Contestant(step, lambda: params)
+
+
+SIZES = {"one": (2**17,), "many": (256,) * 200}
+
+
+@pytest.mark.parametrize("betas", [(0.9, 0.99), (0.8, 0.999), (0.9, 0.995)])
+@pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
+def test_adam_of_other_betas_or_without_states_is_refused(betas, sizes, monkeypatch):
+    work = Work("Adam", sizes)
+    assert "WRONG" in checked(work, {"stateless": partial(stateless, work)})["stateless"]
+    other = replace(RULES["Adam"], hypers=RULES["Adam"].hypers | {"betas": betas})
+    monkeypatch.setitem(RULES, "other", other)
+    names = ["gradstep", "NumPy"]
+    absent = checked(work, contestants(replace(work, rule="other"), names))
+    assert all("WRONG" in absent[name] for name in names)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"grad_scale": 1.0}, {"clip": None}, {"clip": CLIP * 1.01}, {"average": 0.99}],
+    ids=str,
+)
+@pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
+def test_whole_steps_that_leave_something_out_are_refused(wrong, sizes):
+    work = Work("AdamW", sizes, clip=CLIP, grad_scale=1024.0, average=0.999, zero_grads=True)
+    lazy = Lazy(**vars(replace(work, **wrong)), true_scale=work.grad_scale)
+    names = ["gradstep", "NumPy"]
+    absent = checked(work, contestants(lazy, names))
+    assert all("WRONG" in absent[name] for name in names)
+
+
+def unzeroed(make):
+    made = make()
+    return replace(made, call=lambda: (made.call(), made.before()))
+
+
+@pytest.mark.parametrize("name", ["gradstep", "NumPy"])
+def test_gradients_that_are_not_zeroed_are_refused(name):
+    work = Work("AdamW", (5, 3000), average=0.999, zero_grads=True)
+    absent = checked(work, {name: partial(unzeroed, contestants(work)[name])})
+    assert absent[name].startswith("WRONG: result 4 ")  # after two parameters and two averages
+
+
+@dataclass(frozen=True)
+class Lazy(Work):
+    """Gradients are scaled as the work says, what is made of them is not."""
+
+    true_scale: float = 1.0
+
+    def grads(self):
+        return replace(self, grad_scale=self.true_scale, true_scale=0.0).grads() if self.true_scale else super().grads()
 
 
 class OnDevice(np.ndarray):
@@ -247,9 +308,9 @@ def fake_cupy(monkeypatch):
     del sys.modules["bench.contestants.cupy_"]
 
 
-@pytest.mark.parametrize("clip_norm", [None, 1.0])
-def test_the_gpu_is_checked_after_as_many_steps_as_the_cpu(clip_norm, fake_cupy, monkeypatch):
-    work = Work("AdamW", (5, 3000), clip_norm=clip_norm)
+@pytest.mark.parametrize("clip", [None, CLIP])
+def test_the_gpu_is_checked_after_as_many_steps_as_the_cpu(clip, fake_cupy, monkeypatch):
+    work = Work("AdamW", (5, 3000), clip=clip)
     monkeypatch.setattr(fake_cupy, "need_device", lambda: None)
     monkeypatch.setattr(fake_cupy, "torch_fused", numpy_.textbook)  # has gradients written anew, as that has
     done = Runner().measure("gpu", replace(gpu.case("case", work), rounds=1))

@@ -45,10 +45,10 @@ def need_device() -> None:
 
 def gradstep(work: Work) -> Contestant:
     """Step in one call."""
-    params, grads = ([cp.asarray(a) for a in arrays] for arrays in (work.params(), work.grads()))
+    params, grads, fetch = _on_device(work)
     opt = gs.AdamW(params, **work.spec.hypers)
     more = {"clip_norm": work.clip_norm} if work.clip_norm else {}
-    return Contestant(lambda: opt.step(grads, **more), lambda: [p.get() for p in params], tolerance=0.0)
+    return Contestant(lambda: opt.step(grads, **more), lambda: [p.get() for p in params], fetch=fetch, tolerance=0.0)
 
 
 def expressions(work: Work) -> Contestant:
@@ -107,8 +107,19 @@ def _constants(work: Work) -> dict[str, Any]:
     return {name: np.float32(value) for name, value in numbers.items()}
 
 
-def _array_by_array(work: Work, update: Callable[..., None]) -> Contestant:
+def _on_device(work: Work) -> tuple[list[Any], list[Any], Callable[[], None]]:
+    """Return parameters, gradients, and what copies the latter anew."""
     params, grads = ([cp.asarray(a) for a in arrays] for arrays in (work.params(), work.grads()))
+
+    def fetch() -> None:
+        for own, g in zip(grads, work.grads(), strict=True):
+            own.set(g)
+
+    return params, grads, fetch
+
+
+def _array_by_array(work: Work, update: Callable[..., None]) -> Contestant:
+    params, grads, fetch = _on_device(work)
     states = [(cp.zeros(p.shape, np.float32), cp.zeros(p.shape, np.float32)) for p in params]
     t = 0
 
@@ -123,4 +134,4 @@ def _array_by_array(work: Work, update: Callable[..., None]) -> Contestant:
         for p, g, (m, v) in zip(params, grads, states, strict=True):
             update(p, g, m, v, factor, fix1, fix2)
 
-    return Contestant(step, lambda: [p.get() for p in params])
+    return Contestant(step, lambda: [p.get() for p in params], fetch=fetch)

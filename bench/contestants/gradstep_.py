@@ -22,10 +22,10 @@ def step(work: Work) -> Contestant:
         "zero_grads": work.zero_grads,
     }
     options = options if work.surrounded else {}
-    averages = list(ema.averages) if ema else []
+    others = [*(ema.averages if ema else ()), *(grads if work.zero_grads else ())]
     # Without a norm, whose last bits depend on the order of its sum, it has the bits of the reference.
     exact = 0.0 if work.clip_norm is None else None
-    return Contestant(lambda: opt.step(grads, **options), lambda: [*params, *averages], fill, tolerance=exact)
+    return Contestant(lambda: opt.step(grads, **options), lambda: [*params, *others], fill, tolerance=exact)
 
 
 def refilled(work: Work) -> tuple[list[Array], Any]:

@@ -22,7 +22,7 @@ def optax_jitted(work: Work) -> Contestant:
         return optax.apply_updates(params, updates), state
 
     jitted = jax.jit(update, donate_argnums=(0, 1))
-    params, grads = [jnp.array(p) for p in work.params()], [jnp.array(g) for g in work.grads()]
+    params, grads = ([jnp.array(a) for a in arrays] for arrays in (work.params(), work.grads()))
     state = rule.init(params)
 
     def step() -> None:
@@ -30,8 +30,11 @@ def optax_jitted(work: Work) -> Contestant:
         params, state = jitted(params, state, grads)
         jax.block_until_ready(params)
 
+    def fetch() -> None:
+        grads[:] = [jnp.array(g) for g in work.grads()]
+
     tolerance = 5e-6 if work.rule == "Adagrad" else None  # eps would be added elsewhere, so that there is none
-    return Contestant(step, lambda: [np.asarray(p) for p in params], tolerance=tolerance)
+    return Contestant(step, lambda: [np.asarray(p) for p in params], fetch=fetch, tolerance=tolerance)
 
 
 def _rule(work: Work) -> optax.GradientTransformation:

@@ -43,7 +43,8 @@ def surround(work: Work, params: list[Array], update: Callable[[list[Array]], ob
             for g in grads:
                 g.fill(0)
 
-    return Contestant(step if work.surrounded else lambda: update(grads), lambda: [*params, *averages], fill)
+    results = [*params, *averages, *(grads if work.zero_grads else ())]
+    return Contestant(step if work.surrounded else lambda: update(grads), lambda: results, fill)
 
 
 def with_out(work: Work) -> Contestant:

@@ -21,7 +21,8 @@ def step(work: Work, device: str = "cpu", **implementation: bool) -> Contestant:
     if work.itemsize == 2:
         raise Absent("its states would have 16 bits too")
     params = [torch.from_numpy(p).to(device).requires_grad_() for p in work.params()]
-    originals = [torch.from_numpy(g).to(device) for g in work.grads()]
+    hosts = [torch.from_numpy(g) for g in work.grads()]
+    originals = [g.to(device) for g in hosts]  # on the CPU these are the same
     writes = work.changes_grads or (work.rule == "SGD nesterov" and "foreach" in implementation)
     grads = [g.clone() for g in originals] if writes else originals
     for p, g in zip(params, grads, strict=True):
@@ -43,7 +44,9 @@ def step(work: Work, device: str = "cpu", **implementation: bool) -> Contestant:
 
     fill = partial(torch._foreach_copy_, grads, originals) if writes else nothing
     call: Any = whole if work.surrounded else opt.step
-    return Contestant(call, lambda: [t.cpu().numpy() for t in (*plain, *averages)], fill)
+    results = [*plain, *averages, *(grads if work.zero_grads else ())]
+    fetch = partial(torch._foreach_copy_, originals, hosts)
+    return Contestant(call, lambda: [t.cpu().numpy() for t in results], fill, fetch=fetch)
 
 
 def fused(work: Work) -> Contestant:

@@ -8,18 +8,21 @@ import statistics
 import time
 import timeit
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 import gradstep as gs
-from bench.case import CHECKED, Array, Case, Contestant, Figure, Question, nothing, sample
+from bench.case import Array, Case, Contestant, Figure, Question, calls, nothing, sample
+from bench.contestants.minimisers import ended_at
 from bench.work import RULES, Work, complete, floats, specification
 from gradstep import textbook
 
 N = 300_000
 BATCH = 128
+CHECKED = 3  # iterations
 ALL = gs.get_num_threads()
 
 
@@ -54,6 +57,7 @@ def neighbours(where: str, first: str = "numpy") -> Question:
         f"a step of {N:,} elements and a matmul, {where}",
         {name: partial(importing, first, make) for name, make in makers.items()},
         work.expected,
+        turns=work.turns,
         warm=4,
         rest=0.03,
         rounds=200,
@@ -83,9 +87,16 @@ def _square() -> Array:
     return floats(600 * 600).reshape(600, 600)
 
 
-def matmul() -> None:
+def matmul() -> Array:
     """Let BLAS work on all of its threads, which then spin for a while."""
-    _square() @ _square()
+    product: Array = _square() @ _square()
+    return product
+
+
+@functools.cache
+def _product() -> list[Array]:
+    exact = _square().astype(np.float64)
+    return [sample(exact @ exact)]
 
 
 @functools.cache
@@ -109,7 +120,7 @@ def stepping(work: Work, threads: int, before: Callable[[], object] = nothing) -
         gs.set_num_threads(threads)
         before()
 
-    return Contestant(lambda: opt.step(grads), lambda: params, prepared)
+    return Contestant(lambda: opt.step(grads), lambda: params, prepared, tolerance=0.0)
 
 
 def multiplying(work: Work, threads: int | None) -> Contestant:
@@ -122,7 +133,7 @@ def multiplying(work: Work, threads: int | None) -> Contestant:
             gs.set_num_threads(threads)
             opt.step(grads)
 
-    return Contestant(matmul, None, step)
+    return replace(ended_at(matmul), before=step, expected=_product, tolerance=1e-4)
 
 
 class Network:
@@ -160,6 +171,7 @@ def iteration(width: int, quick: bool) -> Case:
             "no update": partial(training, width, None),
         },
         partial(_trained, width),
+        turns=partial(calls, CHECKED),
         tolerance=1e-4,  # Adam's first steps divide small numbers by small numbers
         x=width,
         rest=0.0,

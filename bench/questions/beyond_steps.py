@@ -78,7 +78,7 @@ def large_lbfgs(n: int, quick: bool) -> Question:
 
 def iterating(name: str, makers: dict[str, Callable[[], Contestant]], rounds: int = 7) -> Case:
     """Return a case of searches that must leave next to nothing of a value."""
-    ends = {"checks": 1, "tolerance": 1e-2, "expected": lambda: [np.zeros(1)]}
+    ends = {"tolerance": 1e-2, "expected": lambda: [np.zeros(1)]}
     return Case(name, makers, warm=0, rest=0.05, rounds=rounds, seconds=30.0, **ends)
 
 
@@ -103,7 +103,6 @@ def newton() -> Question:
             {who: partial(minimisers.ended_at, partial(_x_of, make)) for who, make in makers.items()},
             lambda: [np.ones(200)],
             tolerance=1e-4,
-            checks=1,
         )
 
 
@@ -124,7 +123,6 @@ def gather() -> Question:
             },
             lambda: [np.zeros(BATCH * COLUMNS)[:: (BATCH * COLUMNS // 4096) | 1]],
             tolerance=1e-5,
-            checks=1,
             rounds=15,
             seconds=20.0,
         )
@@ -181,7 +179,6 @@ def moments(quick: bool) -> Question:
         {"gradstep": partial(fitting, "gradstep", shape), "scikit-learn": partial(fitting, "scikit-learn", shape)},
         lambda: [_normal(shape).mean(axis=0), _normal(shape).std(axis=0)],
         tolerance=1e-12,
-        checks=1,
         rounds=7,
         seconds=30.0,
     )
@@ -216,7 +213,6 @@ def estimator(quick: bool) -> Question:
         {who: partial(learning, who, epochs, kept) for who, kept in scores.items()},
         lambda: [np.array([0.96])],
         tolerance=0.08,
-        checks=1,
         warm=0,
         rest=0.05,
         rounds=9,

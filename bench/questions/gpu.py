@@ -8,8 +8,8 @@ from functools import partial
 import numpy as np
 
 import gradstep as gs
-from bench.case import CHECKED, Array, Case, Contestant, Question, sample
-from bench.work import Work
+from bench.case import Array, Case, Contestant, Question, sample
+from bench.work import CLIP, Work
 
 CONTESTANTS = {
     "gradstep": "gradstep",
@@ -20,10 +20,10 @@ CONTESTANTS = {
 }
 WORKS = {
     "2^25": Work("AdamW", (2**25,)),
-    "2^25, clip_norm": Work("AdamW", (2**25,), clip_norm=1.0),
+    "2^25, clip_norm": Work("AdamW", (2**25,), clip=CLIP),
     "float16, 2^25": Work("AdamW", (2**25,), "float16"),
     "1,000 arrays of 1,000": Work("AdamW", (1000,) * 1000),
-    "2,000 arrays of 256, clip_norm": Work("AdamW", (256,) * 2000, clip_norm=1.0),
+    "2,000 arrays of 256, clip_norm": Work("AdamW", (256,) * 2000, clip=CLIP),
     "100 arrays of 10 to 10^6": Work("AdamW", tuple(int(10 ** (1 + 5 * i / 99)) for i in range(100))),
 }
 
@@ -40,6 +40,7 @@ def case(name: str, work: Work) -> Case:
         name,
         {who: partial(make, function, work) for who, function in CONTESTANTS.items()},
         partial(on_cpu, work),
+        turns=work.turns,
         tolerance=1e-5 if work.dtype == "float32" else 2e-3,
         nbytes=work.nbytes,
         warm=0,
@@ -62,6 +63,6 @@ def on_cpu(work: Work) -> list[Array]:
     """Return what the parameters must be after the calls of the check."""
     params, grads = work.params(), work.grads()
     opt = gs.AdamW(params, **work.spec.hypers)
-    for _ in range(CHECKED):
+    for _ in work.turns():
         opt.step(grads, **({"clip_norm": work.clip_norm} if work.clip_norm else {}))
     return [sample(np.asarray(p)) for p in params]

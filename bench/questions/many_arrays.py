@@ -44,7 +44,7 @@ MODELS = {"an MLP's": mlp, "ResNet-50's": resnet50, "GPT-2's": gpt2}
 def question(quick: bool) -> Question:
     """Measure models with flushed caches, as forward and backward pass leave them; the small ones warm, too."""
     one = Work("AdamW", (100,))
-    took = yield Case("one array of 100", contestants(one), one.expected, nbytes=one.nbytes, rounds=21)
+    took = yield Case("one array of 100", contestants(one), one.expected, turns=one.turns, nbytes=one.nbytes, rounds=21)
     yield Figure("one array of 100 floats, microseconds", took.median("gradstep") * 1e6, "small")
     many = Work("AdamW", (1000,) * 1000)
     for warm, key in ((5, "fused"), (40, "")):
@@ -52,6 +52,7 @@ def question(quick: bool) -> Question:
             f"1,000 arrays of 1,000, {warm} steps after a rest",
             contestants(many, ["gradstep", "PyTorch fused"] if warm == 40 else contestants(many)),
             many.expected,
+            turns=many.turns,
             nbytes=many.nbytes,
             warm=warm,
             rounds=50,
@@ -68,6 +69,7 @@ def question(quick: bool) -> Question:
                 f"{name} {len(work.sizes)} arrays, {caches}",
                 contestants(work),
                 work.expected,
+                turns=work.turns,
                 nbytes=work.nbytes,
                 footprint=work.footprint,
                 caches=caches,

@@ -24,6 +24,7 @@ def question(quick: bool) -> Question:
             contestants(work, ["ceiling", "NumPy", "PyTorch fused"])
             | {f"gradstep, {isa}": partial(on, isa, work) for isa in sets},
             work.expected,
+            turns=work.turns,
             tolerance={"bfloat16": 1e-2, "float16": 2e-3}.get(dtype, 2e-6),
             nbytes=work.nbytes,
             footprint=work.footprint,

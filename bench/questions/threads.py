@@ -29,6 +29,7 @@ def question(quick: bool) -> Question:
                     "PyTorch fused": partial(limited, "PyTorch fused", _torch, work, threads),
                 },
                 work.expected,
+                turns=work.turns,
                 nbytes=work.nbytes,
                 x=threads,
                 series=f"2^{k} elements",

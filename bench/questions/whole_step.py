@@ -9,7 +9,7 @@ from functools import partial
 import gradstep as gs
 from bench.case import Case, Contestant, Figure, Question, Took
 from bench.contestants import ceiling, contestants
-from bench.work import Work
+from bench.work import CLIP, Work
 
 BOTH = ("gradstep", "NumPy", "PyTorch fused", "PyTorch foreach")
 
@@ -18,7 +18,7 @@ def question(quick: bool) -> Question:
     """Measure clipping alone, averaging alone, then everything, on one large array and on many small ones."""
     power, many = 22 if quick else 25, (256,) * 2000
     large = (2**power,)
-    clipped = Work("AdamW", large, clip_norm=1.0)
+    clipped = Work("AdamW", large, clip=CLIP)
     took = yield case(f"clip_norm, 2^{power}", clipped, {"gradstep, no clipping": partial(unclipped, clipped)})
     yield from figures_of_clipping(took, "" if quick else "clipping")
 
@@ -27,12 +27,12 @@ def question(quick: bool) -> Question:
     share = took.rate("ceiling") / took.rate("gradstep")
     yield Figure("AdamW with EMA and zero_grads, of the ceiling for its bytes", share, "" if quick else "averaging")
 
-    took = yield case("clip_norm, 2,000 arrays of 256", Work("AdamW", many, clip_norm=1.0))
+    took = yield case("clip_norm, 2,000 arrays of 256", Work("AdamW", many, clip=CLIP))
     what = "2,000 arrays of 256 with clip_norm, of PyTorch's clip_grad_norm_ and fused AdamW"
     yield Figure(what, took.ratio("gradstep", "PyTorch fused"), "clipping many")
 
     for name, sizes in ((f"2^{power}", large), ("2,000 arrays of 256", many)):
-        whole = Work("AdamW", sizes, clip_norm=1.0, grad_scale=1024.0, average=0.999, zero_grads=True)
+        whole = Work("AdamW", sizes, clip=CLIP, grad_scale=1024.0, average=0.999, zero_grads=True)
         yield case(f"everything, {name}", whole, {"gradstep, separate passes": partial(separate, whole)})
 
 
@@ -57,6 +57,7 @@ def case(name: str, work: Work, more: dict[str, partial[Contestant]] | None = No
         name,
         makers,
         work.expected,
+        turns=work.turns,
         nbytes=work.nbytes,
         footprint=work.footprint,
         warm=2 if large else 5,
@@ -67,8 +68,8 @@ def case(name: str, work: Work, more: dict[str, partial[Contestant]] | None = No
 
 def unclipped(work: Work) -> Contestant:
     """Make the same step, and leave clipping away: its result is another."""
-    made = contestants(replace(work, clip_norm=None), ["gradstep"])["gradstep"]()
-    return Contestant(made.call)
+    plain = replace(work, clip=None)
+    return replace(contestants(plain, ["gradstep"])["gradstep"](), expected=plain.expected)
 
 
 def separate(work: Work) -> Contestant:
