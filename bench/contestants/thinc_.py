@@ -17,7 +17,8 @@ def optimizer(work: Work) -> Contestant:
     plain = {"grad_clip": 0.0, "use_averages": False, "L2_is_weight_decay": True, "L2": h["weight_decay"]}
     if work.spec.cls in ("Adam", "AdamW"):
         b1, b2 = h["betas"]
-        opt = Adam(h["lr"], beta1=b1, beta2=b2, eps=h["eps"], **plain)
+        eps = h["eps"] * (1 - b2) ** 0.5  # it is added before the bias is corrected: the same in the first step
+        opt = Adam(h["lr"], beta1=b1, beta2=b2, eps=eps, **plain)
     elif work.rule in ("GradientDescent", "SGD"):
         opt = SGD(h["lr"], **plain)
     else:
@@ -29,4 +30,4 @@ def optimizer(work: Work) -> Contestant:
         for k, (p, g) in enumerate(zip(params, grads, strict=True)):
             opt((k, "W"), p, g)
 
-    return Contestant(step, lambda: params, fill, tolerance=2e-4)  # eps is added elsewhere
+    return Contestant(step, lambda: params, fill, tolerance=2e-4)  # of gradients near eps, in the steps after it
