@@ -221,6 +221,13 @@ def test_whole_steps_are_right(name):
     assert not checked(work, contestants(work, [name]))
 
 
+def test_a_contestant_that_fails_leaves_the_gradients_as_they_were():
+    work, left = Work("AdamW", (1000,)), iter([None])
+    before = work.grads()[0].copy()
+    assert "failed" in checked(work, {"peer": lambda: Contestant(lambda: next(left), lambda: [])})["peer"]
+    np.testing.assert_array_equal(work.grads()[0], before)
+
+
 def stateless(work):
     params, grads, lr = work.params(), work.grads(), np.float32(work.spec.hypers["lr"])
 
