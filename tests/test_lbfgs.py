@@ -56,6 +56,20 @@ def test_it_is_minimize_on_containers():
     assert opt.message == found.message
 
 
+@pytest.mark.parametrize(
+    "limits",
+    [{}, {"maxls": 2}, {"gtol": 0.1, "ftol": 0.0}, {"gtol": 0.0, "ftol": 1e-3}],
+    ids=lambda limits: str([*limits]),
+)
+def test_its_limits_are_those_of_minimize(limits):
+    params = np.linspace(-1.5, 1.5, 7)
+    found = gs.minimize(rosenbrock, params, jac=True, options={"maxiter": 200, **limits})
+    opt = gs.LBFGS(params, maxiter=200, **limits)
+    assert opt.step(rosenbrock) == found.fun
+    same(params, found.x)
+    assert opt.message.replace("the loss", "fun") == found.message
+
+
 @pytest.mark.parametrize("dtype", ["f8", "f4", "c16", "c8", "f2", ml_dtypes.bfloat16])
 @pytest.mark.parametrize("kind", ["array", "list", "dict"])
 def test_containers_and_formats(dtype, kind):
@@ -217,6 +231,22 @@ class TestCheckpointsThatDoNotFit:
 
 
 class TestErrors:
+    def test_what_raises_is_no_end_of_before(self):
+        params = np.ones(3)
+        opt = gs.LBFGS(params)
+        opt.step(lambda p: (float(p @ p), 2 * p))
+        assert opt.converged
+        params[:] = 5
+
+        def fails(p):
+            if p[0] != 5:
+                raise ZeroDivisionError
+            return float(p @ p), 2 * p
+
+        with pytest.raises(ZeroDivisionError):
+            opt.step(fails)
+        assert (opt.converged, opt.loss, opt.message) == (False, 75.0, "")
+
     def test_what_raises_leaves_the_last_point(self):
         x = np.full(4, -1.0)
         opt = gs.LBFGS(x)

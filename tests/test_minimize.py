@@ -120,6 +120,16 @@ class TestAgainstSciPy:
         )
         scipys = optimize.minimize(rosen, np.zeros(4), jac=rosen_der, bounds=[(0, 0.5)] * 4, method="L-BFGS-B")
         np.testing.assert_allclose(found.x, scipys.x, atol=1e-6)
+        seen, start = [], [-1.2, 1.0, 0.5]
+        told = {"callback": seen.append, "method": gs.scipy_method("newton")}
+        found = optimize.minimize(rosen, start, jac=rosen_der, hess=rosen_hess, tol=1e-2, **told)
+        assert found.success
+        assert len(seen) == found.nit
+        assert "gtol = 0.01" in found.message
+        asked = []
+        hessp = lambda x, p: asked.append(p) or rosen_hess_prod(x, p)  # noqa: E731
+        assert optimize.minimize(rosen, start, jac=rosen_der, hessp=hessp, method=gs.scipy_method("newton-cg")).success
+        assert asked
         with pytest.raises(ValueError, match="constraints"):
             optimize.minimize(rosen, np.zeros(2), constraints={"type": "eq", "fun": sum}, method=gs.scipy_method())
 
@@ -929,7 +939,8 @@ class TestStopping:
             assert (found.status, found.nit, found.success) == (99, 3, False)
             assert "StopIteration" in found.message
         assert len({x.ctypes.data for x in seen}) == 3
-        for x, result in zip(seen, told, strict=True):
+        for nit, (x, result) in enumerate(zip(seen, told, strict=True), 1):
+            assert result.nit == nit
             same(x, result.x)
             assert result.fun == rosen(x)
         same(found.x, seen[-1])
@@ -972,8 +983,10 @@ class TestStopping:
             assert run(xtol=lengths[k] * (1 - 1e-6), maxiter=k + 1).status == 1
 
     def test_disp(self, capsys):
-        gs.minimize(rosenbrock, [-1.2, 1.0], jac=True, options={"disp": True})
-        assert "36 iterations, 44 evaluations" in capsys.readouterr().out
+        found = gs.minimize(rosenbrock, [-1.2, 1.0], jac=True, options={"disp": True})
+        said = capsys.readouterr().out
+        assert "36 iterations, 44 evaluations" in said
+        assert found.message in said
 
 
 class TestHostileFunctions:

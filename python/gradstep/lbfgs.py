@@ -145,7 +145,7 @@ class LBFGS(Checkpointed):
                 self._scatter.step(self._parts(self._x))
                 self._steps += search.nit
                 self._loss_and_grads = None
-            self._last = search.f, search.status == 0, search.message
+                self._last = search.f, search.status == 0, search.message
             return search.f
 
     def evaluate(self) -> tuple[Any, Array]:
