@@ -58,7 +58,7 @@ def test_it_is_minimize_on_containers():
 
 @pytest.mark.parametrize(
     "limits",
-    [{}, {"maxls": 2}, {"gtol": 0.1, "ftol": 0.0}, {"gtol": 0.0, "ftol": 1e-3}],
+    [{}, {"maxls": 1}, {"gtol": 0.1, "ftol": 0.0}, {"gtol": 0.0, "ftol": 1e-3}],
     ids=lambda limits: str([*limits]),
 )
 def test_its_limits_are_those_of_minimize(limits):
