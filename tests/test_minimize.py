@@ -126,12 +126,22 @@ class TestAgainstSciPy:
         assert found.success
         assert len(seen) == found.nit
         assert "gtol = 0.01" in found.message
+        away = lambda x, a: float(((x - a) ** 2).sum())  # noqa: E731
+        found = optimize.minimize(away, np.zeros(3), (2.0,), method=gs.scipy_method(), jac=lambda x, a: 2 * (x - a))
+        np.testing.assert_allclose(found.x, 2.0)
+        found = optimize.minimize(rosen, start, jac=rosen_der, method=gs.scipy_method(), options={"maxiter": 2})
+        assert (found.nit, found.status) == (2, 1)
         asked = []
         hessp = lambda x, p: asked.append(p) or rosen_hess_prod(x, p)  # noqa: E731
         assert optimize.minimize(rosen, start, jac=rosen_der, hessp=hessp, method=gs.scipy_method("newton-cg")).success
         assert asked
         with pytest.raises(ValueError, match="constraints"):
             optimize.minimize(rosen, np.zeros(2), constraints={"type": "eq", "fun": sum}, method=gs.scipy_method())
+
+    def test_a_box_that_is_narrower_than_differences(self):
+        fun = lambda x: float(((x - 3) ** 2).sum())  # noqa: E731
+        found = gs.minimize(fun, [0.0, 0.0], bounds=[(0, 0.05)] * 2, options={"eps": 0.1})
+        assert (found.x.tolist(), found.status) == ([0.05, 0.05], 0)
 
     def test_finite_differences_count_and_keep_within_bounds(self):
         seen = []
@@ -1432,6 +1442,15 @@ def test_convergence_of_what_is_not_finite_is_drawn():
     assert np.isfinite(ax.lines[2].get_ydata()).sum() > 5
     with pytest.raises(ValueError, match="result"):
         gs.plot.convergence(OptimizeResult(fun=1.0, history={"grad": [1.0]}))
+
+
+def test_convergence_of_nothing_but_zeros_is_drawn():
+    from matplotlib.figure import Figure
+
+    found = gs.minimize(lambda x: (0.0, 0 * x), [1.0], jac=True, options={"history": True})
+    ax = gs.plot.convergence(found, ax=Figure().subplots())
+    assert (ax.lines[0].get_ydata() > 0).all()
+    ax.figure.canvas.draw()
 
 
 def test_convergence_is_drawn():

@@ -59,7 +59,7 @@ def convergence(result: Any, ax: Axes | None = None) -> Axes:
         raise ValueError("result: expected at least one, got none")
     ax = _new_axes() if ax is None else ax
     values = [f for course in courses.values() for f in course["fun"] if math.isfinite(f)] or [0.0]
-    lowest, rounding = min(values), sys.float_info.epsilon * max(map(abs, values))
+    lowest, rounding = min(values), sys.float_info.epsilon * (max(map(abs, values)) or 1.0)
     for name, course in courses.items():
         prefix = f"{name}: " if name else ""
         above = [max(f - lowest, rounding) if math.isfinite(f) else math.nan for f in course["fun"]]
