@@ -733,8 +733,10 @@ def test_scales_beyond_float32_are_refused():
         Standardizer.of(1e20, 1e-20).inverse_transform(np.zeros((1, 1), "f4"))
     with pytest.raises(ValueError, match=r"float64 can shift by -inf$"):
         Standardizer.of(1e200, 1e-200).inverse_transform(np.zeros((1, 1)))
-    with pytest.raises(ValueError, match="float32 can scale by 1e-50"):
-        Standardizer.of(0, 1e50).transform(np.full((1, 1), 3e38, "f4"))
+    for scale in (1e50, 1e44, 1e40):  # the inverses of the latter two are subnormal in float32
+        with pytest.raises(ValueError, match="float32 can scale by 1e-"):
+            Standardizer.of(0, scale).transform(np.full((1, 1), 3e38, "f4"))
+    assert np.isinf(Standardizer.of(0, 1e300).var_)
 
 
 @pytest.mark.parametrize(("outliers", "by"), [(64, 1e8), (1, 1e8), (70, 1e8)])
@@ -751,6 +753,18 @@ def test_first_rows_that_are_unlike_the_others(outliers, by, parts, rng):
     assert (np.abs(found.mean_ - mean) <= 1e-12 * np.maximum(np.abs(mean), 1)).all()
     np.testing.assert_allclose(found.scale_, scale.astype(float), rtol=1e-12)
     np.testing.assert_allclose(found.transform(X), (wide / scale).astype(float), rtol=0, atol=1e-12)
+
+
+def test_a_failed_second_pass_changes_nothing(rng):
+    X, Y = rng.normal(size=(64, 2)), rng.normal(size=(10_000, 2))
+    X[:, 0] += 1e8  # far from the others in Y
+    Y[5, 1] = np.inf
+    standardizer = Standardizer().fit(X)
+    before = pickle.dumps(vars(standardizer))
+    for bad in (Y, [[1e200, 1.0]]):
+        with pytest.raises(ValueError, match="X: expected finite numbers"):
+            standardizer.partial_fit(bad)
+        assert pickle.dumps(vars(standardizer)) == before
 
 
 def test_rows_without_bytes():

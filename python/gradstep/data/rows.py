@@ -11,6 +11,8 @@ import numpy as np
 from gradstep.backend import backend_of, device_of
 from gradstep.containers import Array, is_cuda
 
+HELD = 2.0**-20  # how far a factor may be off in another dtype: what is subnormal there has lost digits
+
 
 def plain(x: Any, label: str) -> Array:
     """Return an array of a device as `cupy.ndarray`, or what else `x` is as a NumPy array."""
@@ -94,9 +96,10 @@ class Rows:
         self._convert(dtype, kept)
 
     def _refuse_unless_held(self, numbers: Array, what: str, arithmetic: np.dtype[Any]) -> None:
-        with np.errstate(over="ignore", under="ignore"):
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             held = numbers.astype(arithmetic)
-        lost = np.isinf(held) | ((held == 0) & (numbers != 0) if what == "scale by" else False)
+            off = np.abs(held.astype(np.float64) - numbers)
+        lost = np.isinf(held) | (off > HELD * np.abs(numbers) if what == "scale by" else False)
         if lost.any():
             remedy = "; convert them to float64" if arithmetic != np.float64 else ""
             number = numbers[lost].flat[0]

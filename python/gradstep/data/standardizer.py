@@ -14,6 +14,7 @@ from gradstep.hyperparameters import check_flag
 
 Floats = npt.NDArray[np.float64]
 FAR = 4  # standard deviations from the mean: what is subtracted on the way must not be further off
+ROUNDING = 2.0**-40  # of it: the mean of a constant column is no further off
 
 
 class Standardizer:
@@ -102,7 +103,8 @@ class Standardizer:
         except ValueError:
             words = f"expected a shape that goes with {made.mean_.shape}, that of mean, got {made.scale_.shape}"
             raise ValueError(f"scale: {words}") from None
-        made.var_ = made.scale_**2
+        with np.errstate(over="ignore"):
+            made.var_ = made.scale_**2
         return made
 
     def fit(self, X: Any, y: object = None) -> Standardizer:
@@ -294,7 +296,8 @@ class Standardizer:
         near = _near(rows, None if before is None else (self._near, before[..., 0] == 0))
         moments = self._moments_less(near, rows, before)
         with np.errstate(invalid="ignore", divide="ignore"):
-            far = np.abs(moments[..., 1]) > FAR * np.sqrt(moments[..., 2] / moments[..., 0])
+            off = np.abs(moments[..., 1])
+            far = (off > FAR * np.sqrt(moments[..., 2] / moments[..., 0])) & (off > ROUNDING * np.abs(near))
         if far.any():  # the first rows were unlike the others, which lose digits when that is subtracted
             near = np.where(far, near + moments[..., 1], near)
             moments = self._moments_less(near, rows, before)
@@ -321,7 +324,8 @@ class Standardizer:
         self.scale_ = None
         if self.with_std:
             eps = np.finfo(np.float64).eps
-            constant = self.var_ <= count * eps * self.var_ + (count * self.mean_ * eps) ** 2
+            with np.errstate(over="ignore"):
+                constant = self.var_ <= count * eps * self.var_ + (count * self.mean_ * eps) ** 2
             self.scale_ = np.sqrt(np.where(constant, 1.0, self.var_))
         whole = count.astype(np.int64)
         self.n_samples_seen_ = int(whole.flat[0]) if whole.size and (whole == whole.flat[0]).all() else whole
@@ -371,7 +375,9 @@ def _joined(a: Floats, b: Floats) -> Floats:
     # As csrc/rows.h does.
     count, delta = a[..., 0] + b[..., 0], b[..., 1] - a[..., 1]
     share = b[..., 0] / np.where(count > 0, count, 1)
-    both = np.stack((count, a[..., 1] + delta * share, a[..., 2] + b[..., 2] + delta * delta * (a[..., 0] * share)), -1)
+    with np.errstate(over="ignore", invalid="ignore"):  # told by the caller
+        squares = a[..., 2] + b[..., 2] + delta * delta * (a[..., 0] * share)
+    both = np.stack((count, a[..., 1] + delta * share, squares), -1)
     return np.where(a[..., :1] == 0, b, np.where(b[..., :1] == 0, a, both))
 
 
