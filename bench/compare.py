@@ -16,6 +16,7 @@ MANY = 7  # rounds, whose quartiles tell something
 LEAST = 1.05  # smaller changes come from where arrays lie in memory
 LEAST_OF_FEW = 1.4  # of fewer rounds, and of times that are compared with nothing
 KINDS = (OWN, "ceiling", "NumPy")  # beside peers
+STEPS = ("step", "matmul after a step")  # ours too, beside a matmul
 HEAD = ("question", "case", "contestant", "in", "before", "after", "change")
 Row = tuple[str, ...]
 
@@ -92,7 +93,7 @@ def changed(was: Measurement, m: Measurement, name: str) -> Row:
 
 def kind(name: str) -> str:
     """Return what variants of a contestant share: they change together, and have one vote together."""
-    word = name.replace(",", " ").split(" ")[0]
+    word = OWN if name.startswith(STEPS) else name.replace(",", " ").split(" ")[0]
     return peer_of(name) or (word if word in KINDS else name)
 
 

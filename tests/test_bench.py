@@ -20,7 +20,7 @@ from bench import __main__ as program
 from bench import compare, machine, readme, report
 from bench.__main__ import parser
 from bench.case import Absent, Case, Contestant, Figure, Measurement
-from bench.contestants import TABLE, contestants, numpy_, peer_of
+from bench.contestants import TABLE, ceiling, contestants, numpy_, peer_of
 from bench.must import MUST, verdict
 from bench.questions import NAMES, ask, gpu
 from bench.questions.many_arrays import gpt2, resnet50
@@ -491,6 +491,20 @@ def test_a_slower_step_is_told_in_the_cases_of_a_whole_run(factor, least):
     told = [{name.split(",")[0] for name, _ in rows_of(m, scaled(m, factor))} for m in ours]
     assert {name for names in told for name in names} == {"gradstep"}
     assert sum(map(bool, told)) >= least * len(ours)
+
+
+def test_steps_beside_a_matmul_are_ours():
+    beside = [m for m in Run.load(KEPT).measurements if m.question.startswith("beside_") and "matmul" in m.samples]
+    assert len(beside) == 2
+    for m in beside:
+        told = {name for name, _ in rows_of(m, scaled(m, 3.0, ("step",)))}
+        assert told == {name for name in m.samples if name.startswith("step")}
+        assert rows_of(m, scaled(m, 3.0, ("matmul after",))) == [("matmul after a step", "+200%")]
+
+
+def test_ceilings_begin_on_cache_lines():
+    for n in (1000, 100_000):
+        assert {a.ctypes.data % 64 for a in ceiling.in_lines(n, 4)} == {0}
 
 
 def every_other(run, k):

@@ -20,7 +20,7 @@ import numpy as np
 import gradstep as gs
 from bench import ROOT, SHARED
 from bench.case import Absent, Array, Contestant
-from bench.work import Work, floats
+from bench.work import Work
 from gradstep import _cpu
 from gradstep.solve.vectors import Space
 from gradstep.states import zeros_like
@@ -62,8 +62,8 @@ def streams(arrays: Sequence[Array], threads: int) -> Contestant:
 
 
 def in_lines(n: int, count: int) -> list[Array]:
-    """Return arrays as well placed in memory as gradstep's states."""
-    arrays = [zeros_like([floats(n)], k)[0] for k in range(count)]
+    """Return arrays that begin on cache lines, at places of a page like those of states of 16-bit parameters."""
+    arrays = [zeros_like([np.empty(n, np.float16)], k)[0] for k in range(count)]
     for array in arrays:
         array.fill(1)  # untouched pages would all be read from one page of zeros
     return arrays
