@@ -19,7 +19,7 @@ pytest.importorskip("bench", reason="only a checkout has bench/")
 from bench import __main__ as program
 from bench import compare, machine, readme, report
 from bench.__main__ import parser
-from bench.case import Absent, Case, Contestant, Figure, Measurement
+from bench.case import Absent, Case, Contestant, Figure, Measurement, sample
 from bench.contestants import TABLE, ceiling, contestants, numpy_, peer_of
 from bench.must import MUST, verdict
 from bench.questions import NAMES, ask, gpu
@@ -500,6 +500,14 @@ def test_steps_beside_a_matmul_are_ours():
         told = {name for name, _ in rows_of(m, scaled(m, 3.0, ("step",)))}
         assert told == {name for name in m.samples if name.startswith("step")}
         assert rows_of(m, scaled(m, 3.0, ("matmul after",))) == [("matmul after a step", "+200%")]
+
+
+@pytest.mark.parametrize("n", [1, 10, 4096, 10**6, 10**6 + 7])
+def test_the_last_element_is_always_looked_at(n):
+    seen = sample(np.arange(n))
+    assert seen[-1] == n - 1
+    assert 0 < seen.size <= 8192
+    assert sample(np.zeros(0)).size == 0
 
 
 def test_ceilings_begin_on_cache_lines():
