@@ -9,6 +9,7 @@ from bench import ROOT, report
 from bench.must import MUST, verdict
 from bench.report import table
 from bench.run import Run
+from bench.samples import number
 
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
 ROOFLINE, PICTURE = "GB/s of AdamW against bytes", "roofline.png"
@@ -58,7 +59,7 @@ def block(run: Run, folder: str) -> str:
     for key, must in MUST.items():
         mine = [figure for figure in run.figures if figure.key == key]
         if mine:
-            low, high = (f"{pick(f.value for f in mine):.2g}" for pick in (min, max))
+            low, high = (number(pick(f.value for f in mine)) for pick in (min, max))
             measured = low if low == high else f"{low} to {high}"
             said = {verdict(figure) for figure in mine}
             worst = "**no**" if "NO" in said else min(said)  # few rounds sort before "yes"
