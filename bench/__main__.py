@@ -81,11 +81,8 @@ def suite(args: argparse.Namespace) -> int:
     report.write(Run.load(args.output / "run.json"), args.output)
     report.show(run)
     wrong = run.failures or any(map(report.is_wrong, run.measurements))
-    return (
-        130
-        if run.interrupted
-        else int(bool(wrong) or (args.strict and bool(report.missed(run) or report.unmeasured(run))))
-    )
+    lacking = args.strict and (report.missed(run) or report.unmeasured(run))
+    return 130 if run.interrupted else int(bool(wrong or lacking))
 
 
 def writable(folder: Path) -> None:

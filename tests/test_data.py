@@ -372,6 +372,14 @@ def test_an_interrupt_anywhere_leaves_batches_that_go_on(reuse):
     assert interrupted > 200
 
 
+def soon(holds):
+    """Wait until something holds, for 10 s at most; return whether it does."""
+    until = time.monotonic() + 10
+    while not holds() and time.monotonic() < until:
+        time.sleep(0.01)
+    return holds()
+
+
 def slowly(batches, made):
     """Let each batch but the first take 50 ms, and note its number."""
     make = batches._make
@@ -388,9 +396,7 @@ def test_all_that_are_wanted_are_made_ahead():
     batches, made = minibatches(np.arange(20), batch_size=2, seed=0, prefetch=4), []
     slowly(batches, made)
     next(batches)
-    until = time.monotonic() + 10
-    while len(made) < 5 and time.monotonic() < until:
-        time.sleep(0.01)
+    soon(lambda: len(made) >= 5)
     time.sleep(0.1)
     assert made == [0, 1, 2, 3, 4]
 
@@ -413,10 +419,7 @@ def test_batches_made_ahead_do_not_keep_the_data():
         next(batches)
         known = weakref.ref(batches)
         del batches
-        until = time.monotonic() + 10
-        while known() is not None and time.monotonic() < until:
-            time.sleep(0.01)
-        assert known() is None
+        assert soon(lambda: known() is None)
     finally:
         gc.enable()
 
@@ -425,15 +428,11 @@ def test_nobody_keeps_a_batch_that_was_handed_out():
     batches = minibatches(np.arange(20), batch_size=2, seed=0, prefetch=1)
     batch = next(batches)[0]
     known = weakref.ref(batch)
-    while not batches._ahead._batches[1]._over:
-        time.sleep(0.01)
+    assert soon(lambda: batches._ahead._batches[1]._over)
     del batch
     assert known() is None
     last = weakref.ref(list(batches)[-1][0])
-    until = time.monotonic() + 10
-    while last() is not None and time.monotonic() < until:
-        time.sleep(0.01)
-    assert last() is None
+    assert soon(lambda: last() is None)
 
 
 @pytest.mark.parametrize("taken", [False, True])
@@ -449,13 +448,9 @@ def test_an_error_in_a_batch_keeps_nothing(taken):
                 next(batches)
         else:
             next(batches)
-        while not batches._ahead._batches[2]._over:
-            time.sleep(0.01)
+        batches._ahead._batches[2].wait()
         del batches
-        until = time.monotonic() + 10
-        while known() is not None and time.monotonic() < until:
-            time.sleep(0.01)
-        assert known() is None
+        assert soon(lambda: known() is None)
     finally:
         gc.enable()
 
