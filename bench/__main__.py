@@ -54,7 +54,7 @@ def main() -> int:
     elif args.command == "compare":
         before, after = report.read(args.before), report.read(args.after)
         print(compare.text(before, after))
-        return int(compare.fails(after))
+        return int(report.fails(after))
     elif args.command == "readme":
         readme.rewrite(args.run)
     elif args.command == "report":
@@ -80,9 +80,8 @@ def suite(args: argparse.Namespace) -> int:
     run.save(args.output / "run.json")
     report.write(Run.load(args.output / "run.json"), args.output)
     report.show(run)
-    wrong = run.failures or any(map(report.is_wrong, run.measurements))
     lacking = args.strict and (report.missed(run) or report.unmeasured(run))
-    return 130 if run.interrupted else int(bool(wrong or lacking))
+    return 130 if run.interrupted else int(bool(report.fails(run) or lacking))
 
 
 def writable(folder: Path) -> None:

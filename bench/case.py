@@ -37,8 +37,9 @@ class Contestant:
     `before` is called, untimed, before each call. A call makes `steps` steps. One that is `timed` returns what counts
     itself; where it makes more than a step for that, `once` makes one, which is what the check calls. One that has
     copies of the gradients will `fetch` them anew before each call of the check. Where it moves other bytes, may be off
-    by less, or computes something else than the case says, it says so. One without `result` computes nothing that
-    could be compared.
+    by less, or computes something else than the case says (asked after the check's calls), it says so; `copies` are
+    the bytes of parameters and gradients of its own, where it can't work on those that there are. One without `result`
+    computes nothing that could be compared.
     """
 
     call: Callable[[], Any]
@@ -49,6 +50,7 @@ class Contestant:
     steps: int = 1
     timed: bool = False
     nbytes: int | None = None
+    copies: int = 0
     tolerance: float | None = None
     expected: Callable[[], Sequence[Array]] | None = None
 

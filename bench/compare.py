@@ -10,13 +10,12 @@ from bench.contestants import peer_of
 from bench.must import MUST, verdict
 from bench.report import table
 from bench.run import Run
-from bench.samples import OWN, ceiling_of, number, quartiles, ratios
+from bench.samples import OWN, ceiling_of, is_ours, number, quartiles, ratios
 
 MANY = 7  # rounds, whose quartiles tell something
 LEAST = 1.05  # smaller changes come from where arrays lie in memory
 LEAST_OF_FEW = 1.4  # of fewer rounds, and of times that are compared with nothing
 KINDS = (OWN, "ceiling", "NumPy")  # beside peers
-STEPS = ("step", "matmul after a step")  # ours too, beside a matmul
 HEAD = ("question", "case", "contestant", "in", "before", "after", "change")
 Row = tuple[str, ...]
 
@@ -33,15 +32,6 @@ def text(before: Run, after: Run) -> str:
     return "\n\n".join([*parts, *(said or ["Nothing changed beyond noise."])])
 
 
-def fails(run: Run) -> bool:
-    """Whether a question fails, or one of ours is wrong or fails."""
-    return bool(run.failures) or any(
-        kind(name) == OWN and why.startswith(("WRONG", "failed"))
-        for m in run.measurements
-        for name, why in m.absent.items()
-    )
-
-
 def asked(before: Run, after: Run) -> Iterator[str]:
     """Say which questions fail, and which were asked in one run alone."""
     for question, why in after.failures.items():
@@ -52,15 +42,15 @@ def asked(before: Run, after: Run) -> Iterator[str]:
 
 
 def judged(before: Run, after: Run) -> Iterator[str]:
-    """Say whose bound holds now, whose no longer, and which are gone though all questions were asked again."""
+    """Say which bounds are judged otherwise now, and which are gone though all questions were asked again."""
     now = {figure.what: figure for figure in after.figures}
     whole = not set(_questions(before)) - set(_questions(after))
     for figure in before.figures:
         new = now.get(figure.what)
         if new is None and figure.key in MUST and (whole or after.failures):
             yield f"{figure.what}: {number(figure.value)}, NO LONGER MEASURED."
-        elif new and {verdict(figure), verdict(new)} == {"yes", "NO"}:
-            said = "now reached" if verdict(new) == "yes" else "NO LONGER REACHED"
+        elif new and verdict(figure) != verdict(new):
+            said = {"yes": "now reached", "NO": "NO LONGER REACHED"}.get(verdict(new), verdict(new))
             yield f"{figure.what}: {number(new.value)}, {said}."
 
 
@@ -76,7 +66,7 @@ def changed(was: Measurement, m: Measurement, name: str) -> Row:
     """Return in what, and by how much, a contestant changed; nothing where it did not."""
     others: list[str | None] = [*others_of(was, m, name)]
     found = [(other, in_other(was, name, other), in_other(m, name, other)) for other in others or [None]]
-    ways = [way(a, b, other is None) for other, a, b in found]
+    ways = [way(a, b, other is None, m.unit == "bytes") for other, a, b in found]
     kinds = [kind(other or "") for other, _, _ in found]
     votes = {
         change: sum(1 / kinds.count(k) for k, w in zip(kinds, ways, strict=True) if w == change) for change in (-1, 1)
@@ -93,7 +83,7 @@ def changed(was: Measurement, m: Measurement, name: str) -> Row:
 
 def kind(name: str) -> str:
     """Return what variants of a contestant share: they change together, and have one vote together."""
-    word = OWN if name.startswith(STEPS) else name.replace(",", " ").split(" ")[0]
+    word = OWN if is_ours(name) else name.replace(",", " ").split(" ")[0]
     return peer_of(name) or (word if word in KINDS else name)
 
 
@@ -109,11 +99,15 @@ def in_other(m: Measurement, name: str, other: str | None) -> list[float]:
     return ratios(m, name, other) if other else m.samples[name]
 
 
-def way(a: Sequence[float], b: Sequence[float], alone: bool = False) -> int:
-    """Return 1 for slower and -1 for faster where ranges lie apart, and medians by more than what is no change."""
+def way(a: Sequence[float], b: Sequence[float], alone: bool = False, exact: bool = False) -> int:
+    """Return 1 for slower and -1 for faster where ranges lie apart, and medians by more than what is no change.
+
+    Sizes are exact: a few of them are enough.
+    """
     few = min(len(a), len(b)) < MANY
     (a_low, a_high), (b_low, b_high) = ((min(s), max(s)) if few else quartiles(s) for s in (a, b))
-    least, factor = LEAST_OF_FEW if few or alone else LEAST, statistics.median(b) / statistics.median(a)
+    least = LEAST if exact or not (few or alone) else LEAST_OF_FEW
+    factor = statistics.median(b) / statistics.median(a)
     return int(a_high < b_low and factor > least) - int(b_high < a_low and factor * least < 1)
 
 

@@ -12,7 +12,19 @@ from bench.case import Figure, Measurement
 from bench.must import MUST, Must, verdict
 from bench.questions import title
 from bench.run import Run
-from bench.samples import OWN, UNSTEADY, base, ceiling_of, is_per_byte, is_unsteady, number, quartiles, rate, ratios
+from bench.samples import (
+    OWN,
+    UNSTEADY,
+    base,
+    ceiling_of,
+    is_ours,
+    is_per_byte,
+    is_unsteady,
+    number,
+    quartiles,
+    rate,
+    ratios,
+)
 
 BEYOND = f"the contestant's median is more than {UNSTEADY} times its own least sample"
 UNITS = {
@@ -21,10 +33,12 @@ UNITS = {
 }
 
 
-def is_wrong(m: Measurement) -> bool:
-    """Whether a contestant computes something else than it should, or one of ours fails."""
-    return any(
-        why.startswith("WRONG" if not name.startswith(OWN) else ("WRONG", "failed")) for name, why in m.absent.items()
+def fails(run: Run) -> bool:
+    """Whether a question fails, a contestant computes something else than it should, or one of ours fails."""
+    return bool(run.failures) or any(
+        why.startswith(("WRONG", "failed") if is_ours(name) else "WRONG")
+        for m in run.measurements
+        for name, why in m.absent.items()
     )
 
 

@@ -86,7 +86,7 @@ class Runner:
                 contestant = make()
                 if case.expected and contestant.result:
                     expected = expected or case.expected()
-                    check(contestant, contestant.expected() if contestant.expected else expected, case)
+                    check(contestant, expected, case)
             except ImportError as error:
                 done.absent[name] = f"not installed: {error}"
             except Absent as why:
@@ -118,9 +118,9 @@ class Runner:
         for _ in range(case.warm * repeats):
             contestant.before()
             contestant.call()
+        contestant.before()
         if case.caches == "flushed":
             self._flush()
-        contestant.before()
         call, turns = contestant.call, range(repeats)
         if contestant.timed:
             return call()  # type: ignore[no-any-return]
@@ -152,7 +152,7 @@ def play(question: Question, answer: Callable[[Case], tuple[T, Took]]) -> Iterat
 
 
 def check(contestant: Contestant, expected: Sequence[Array], case: Case) -> None:
-    """Refuse a contestant whose output is not what it must be."""
+    """Refuse a contestant whose output is not what it must be: what the case says, or what it says itself."""
     tolerance = case.tolerance if contestant.tolerance is None else contestant.tolerance
     with closing(case.turns()) as turns:
         for _ in turns:
@@ -160,6 +160,7 @@ def check(contestant: Contestant, expected: Sequence[Array], case: Case) -> None
             contestant.before()
             (contestant.once or contestant.call)()
     results = contestant.result() if contestant.result else ()
+    expected = contestant.expected() if contestant.expected else expected
     for k, (found, want) in enumerate(zip(results, expected, strict=True)):
         off = np.abs(sample(found) - want) / np.maximum(1, np.abs(want))
         if not np.all(off <= tolerance):

@@ -8,7 +8,13 @@ from collections.abc import Sequence
 from bench.case import Measurement
 
 OWN = "gradstep"
+OURS = (OWN, "step", "matmul after a step")  # beginnings of names; the others beside a matmul
 UNSTEADY = 3  # times the least sample: a median beyond says how threads were scheduled
+
+
+def is_ours(name: str) -> bool:
+    """Whether a contestant is gradstep, or work that it takes part in."""
+    return name.startswith(OURS)
 
 
 def base(m: Measurement) -> str | None:

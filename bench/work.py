@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from bench import ROOT
-from bench.case import Array, spread
+from bench.case import Array, Wrong, spread
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,11 @@ class Rule:
     hypers: dict[str, Any]
 
 
-CLIP = 1.5  # between the norms of the first and of the second gradients that are checked
+CLIP = 3.0  # between the norms of the second and of the third gradients that are checked
+NORM = 0.005  # PyTorch's norm of 2^25 numbers is some 0.2 % off
 MOMENTUM: dict[str, Any] = {"lr": 0.01, "momentum": 0.9}
-ADAM: dict[str, Any] = {"lr": 0.01, "betas": (0.9, 0.999), "eps": 1e-8}
+EPS = 1e-6  # large enough for the check to see whether it is there
+ADAM: dict[str, Any] = {"lr": 0.01, "betas": (0.9, 0.999), "eps": EPS}
 RULES = {
     "GradientDescent": Rule("GradientDescent", "gradient_descent", 0, {"lr": 0.01}),
     "SGD": Rule("SGD", "gradient_descent", 0, {"lr": 0.01}),
@@ -36,7 +38,7 @@ RULES = {
     "SGD nesterov": Rule("SGD", "sgd", 1, MOMENTUM | {"nesterov": True}),
     "Momentum": Rule("Momentum", "momentum", 1, MOMENTUM),
     "NAG": Rule("NAG", "nag", 1, MOMENTUM),
-    "Adagrad": Rule("Adagrad", "adagrad", 1, {"lr": 0.01, "eps": 1e-8}),
+    "Adagrad": Rule("Adagrad", "adagrad", 1, {"lr": 0.01, "eps": EPS}),
     "Adam": Rule("Adam", "adam", 2, ADAM),
     "AdamW": Rule("AdamW", "adamw", 2, ADAM | {"weight_decay": 0.01}),
 }
@@ -97,6 +99,11 @@ class Work:
         return self.elements * each
 
     @property
+    def nbytes_of_params(self) -> int:
+        """Bytes of the parameters, or of the gradients."""
+        return self.elements * self.itemsize
+
+    @property
     def footprint(self) -> int:
         """Bytes that a step walks over."""
         return self.elements * (2 * self.itemsize + self.state_itemsize * self.spec.states)
@@ -122,7 +129,7 @@ class Work:
     def turns(self) -> Generator[object]:
         """Let the check make steps of other gradients each: contestants with none, or other, states must not pass.
 
-        Powers of two come back to the same bits; `CLIP` clips all but the first.
+        Powers of two come back to the same bits; `CLIP` clips the last.
         """
         grads, last = self.grads(), 1.0
         try:
@@ -133,27 +140,37 @@ class Work:
         finally:
             _multiply(grads, 1 / last)
 
-    def expected(self) -> list[Array]:
-        """Return what `sample` must see after the `turns`: of parameters, averages, and gradients that are zeroed."""
+    def expected(self, norms: Sequence[float] = (), **hypers: Any) -> list[Array]:
+        """Return what `sample` must see after the `turns`: of parameters, averages, and gradients that are zeroed.
+
+        A peer whose norms are sums of floats says which it took, so that nothing else of it may be off; other
+        `hypers` are for one that has none of ours.
+        """
         reference = specification()
-        rule, hypers = getattr(reference, self.spec.reference), complete(self.spec.hypers)
+        rule, hypers = getattr(reference, self.spec.reference), complete(self.spec.hypers | hypers)
         params, grads = [spread(p).copy() for p in self.params()], [spread(g) for g in self.grads()]
         wide = np.float32 if self.itemsize == 2 else self.numpy_dtype
         states = [[np.zeros(p.shape, wide) for _ in range(self.spec.states)] for p in params]
         averages = [p.astype(wide) if self.average is not None else None for p in params]
         for t, _ in enumerate(self.turns(), 1):
-            more = {"t": t, "h": hypers, "factor": self._factor(), "decay": self.average or 0.0}
+            factor = self._factor(norms[t - 1] if norms else None)
+            more = {"t": t, "h": hypers, "factor": factor, "decay": self.average or 0.0}
             for p, g, ours, average in zip(params, grads, states, averages, strict=True):
                 reference.step(rule, p, g, ours, average=average, **more)
         zeroed = [np.zeros(g.shape) for g in grads if self.zero_grads]
         return [a.astype(np.float64) for a in (*params, *averages, *zeroed) if a is not None]
 
-    def _factor(self) -> float:
-        """Return what the gradients are multiplied by."""
+    def _factor(self, taken: float | None) -> float:
+        """Return what the gradients are multiplied by; with a norm of the unscaled ones that is taken, by that."""
         if self.clip_norm is None:
             return 1 / self.grad_scale
         squares = (np.vdot(g, g) for g in (g.astype(np.float64) for g in self.grads()))
-        factor: float = specification().clip_factor(np.sqrt(sum(squares)), self.clip_norm, self.grad_scale)
+        norm = np.sqrt(sum(squares))
+        if taken is not None:
+            if not abs(taken * self.grad_scale / norm - 1) <= NORM:
+                raise Wrong(f"the norm is {taken:.6g}, where {norm / self.grad_scale:.6g} is expected")
+            norm = taken * self.grad_scale
+        factor: float = specification().clip_factor(norm, self.clip_norm, self.grad_scale)
         return factor
 
 

@@ -19,7 +19,7 @@ pytest.importorskip("bench", reason="only a checkout has bench/")
 from bench import __main__ as program
 from bench import compare, machine, readme, report
 from bench.__main__ import parser
-from bench.case import Absent, Case, Contestant, Figure, Measurement, sample
+from bench.case import Absent, Case, Contestant, Figure, Measurement, Wrong, sample
 from bench.contestants import TABLE, ceiling, contestants, numpy_, peer_of
 from bench.must import MUST, verdict
 from bench.questions import NAMES, ask, gpu
@@ -241,16 +241,75 @@ def stateless(work):
 SIZES = {"one": (2**17,), "many": (256,) * 200}
 
 
-@pytest.mark.parametrize("betas", [(0.9, 0.99), (0.8, 0.999), (0.9, 0.995)])
 @pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
-def test_adam_of_other_betas_or_without_states_is_refused(betas, sizes, monkeypatch):
+def test_adam_without_states_is_refused(sizes):
     work = Work("Adam", sizes)
     assert "WRONG" in checked(work, {"stateless": partial(stateless, work)})["stateless"]
-    other = replace(RULES["Adam"], hypers=RULES["Adam"].hypers | {"betas": betas})
-    monkeypatch.setitem(RULES, "other", other)
-    names = ["gradstep", "NumPy"]
-    absent = checked(work, contestants(replace(work, rule="other"), names))
+
+
+def otherwise(work, monkeypatch, **hypers):
+    """Return the same work with other hyperparameters."""
+    monkeypatch.setitem(RULES, "other", replace(work.spec, hypers=work.spec.hypers | hypers))
+    return replace(work, rule="other")
+
+
+@pytest.mark.parametrize(
+    ("rule", "hypers"),
+    [
+        ("Adam", {"betas": (0.9, 0.99)}),
+        ("Adam", {"betas": (0.8, 0.999)}),
+        ("Adam", {"betas": (0.9, 0.995)}),
+        ("Adam", {"eps": 0.0}),
+        ("AdamW", {"weight_decay": 0.0095}),
+        ("Adagrad", {"eps": 0.0}),
+        ("SGD momentum", {"momentum": 0.899}),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
+def test_other_hyperparameters_are_refused(rule, hypers, sizes, monkeypatch):
+    work, names = Work(rule, sizes), ["gradstep", "NumPy"]
+    absent = checked(work, contestants(otherwise(work, monkeypatch, **hypers), names))
     assert all("WRONG" in absent[name] for name in names)
+
+
+@pytest.mark.parametrize(
+    "hypers", [{"betas": (0.9, 0.99)}, {"weight_decay": 0.0095}, {"eps": 0.0}, {"lr": 0.01001}, {}], ids=str
+)
+def test_pytorch_is_off_by_its_norm_alone(hypers, monkeypatch):
+    adamw = pytest.importorskip("torch").optim.AdamW
+    torch_ = importlib.import_module("bench.contestants.torch_")
+    monkeypatch.setitem(torch_.CLASSES, "AdamW", lambda params, **known: adamw(params, **known | hypers))
+    work = Work("AdamW", (5, 2**17), clip=CLIP, grad_scale=8.0, average=0.999, zero_grads=True)
+    names = ["PyTorch fused", "PyTorch foreach"]
+    absent = checked(work, contestants(work, names))
+    assert all("WRONG" in absent[name] for name in names) if hypers else not absent
+
+
+def test_a_norm_may_be_off_by_little():
+    work = Work("AdamW", (5, 3000), clip=CLIP, grad_scale=8.0)
+    norms = [factor * np.sqrt(sum(np.vdot(g, g) for g in work.grads())) / 8 for factor in (1.0, 2.0, 4.0)]
+    exact, told = work.expected(), work.expected(norms)
+    np.testing.assert_allclose(np.concatenate(told), np.concatenate(exact), rtol=0, atol=1e-6)
+    off = work.expected([1.002 * norm for norm in norms])
+    assert max(np.max(np.abs(a - b)) for a, b in zip(exact, off, strict=True)) < 1e-4
+    for wrong in (1.01, 0.99, np.nan):
+        with pytest.raises(Wrong, match="the norm is"):
+            work.expected([*norms[:2], wrong * norms[2]])
+
+
+def test_what_a_contestant_expects_itself_is_asked_after_its_calls(runner, clock):
+    found = []
+    made = Contestant(lambda: found.append(3.0), lambda: [np.array(found[:1])], expected=lambda: [np.array(found[:1])])
+    assert not runner.measure("q", Case("case", {"a": lambda: made}, lambda: [np.zeros(1)], rounds=1)).absent
+
+
+def test_what_is_prepared_is_flushed_too(runner):
+    said = []
+    made = Contestant(lambda: said.append("call"), before=lambda: said.append("before"))
+    runner._flush = lambda: said.append("flush")
+    runner.measure("q", Case("case", {"a": lambda: made}, rounds=1, warm=1, caches="flushed"))
+    assert said[-3:] == ["before", "flush", "call"]
 
 
 @pytest.mark.parametrize(
@@ -399,7 +458,8 @@ def test_figures_of_few_rounds_are_not_judged(rounds, said, runner, clock, capsy
     assert f"| a figure | 1 | at most 0.08 | {said.replace('NO', '**NO**')} |" in report.markdown(run, {})
     assert f"| 1 | at most 0.08 | {said.replace('NO', '**no**')} |" in readme.block(run, "runs")
     before = run_of([], [replace(figure, value=0.05, rounds=9)])
-    assert ("NO LONGER REACHED" in compare.text(before, run)) == judged
+    assert f"a figure: 1, {'NO LONGER REACHED' if judged else said}." in compare.text(before, run)
+    assert "a figure: 0.05, now reached." in compare.text(run, before)
     report.show(run)
     assert said.split(":")[0] in capsys.readouterr().out
 
@@ -471,6 +531,9 @@ def test_few_rounds_need_a_larger_change():
     assert rows_of(few, scaled(few, 1.5)) == [("gradstep", "+50%")]
     wide = replace(few, samples=few.samples | {"gradstep": [1.0, 1.0, 2.0]})
     assert rows_of(wide, scaled(wide, 1.9)) == []  # ranges of all samples overlap
+    sizes = replace(few, samples={"gradstep": [3.0]}, unit="bytes")
+    assert rows_of(sizes, scaled(sizes, 1.04)) == []
+    assert rows_of(sizes, scaled(sizes, 1.06)) == [("gradstep", "+6%")]
     alone = measurement(gradstep=1.0)
     assert rows_of(alone, scaled(alone, 1.3)) == []  # perhaps of the machine
     assert rows_of(alone, scaled(alone, 1.5)) == [("gradstep", "+50%")]
@@ -536,14 +599,13 @@ def test_who_is_gone_or_wrong_is_told():
     assert "| gradstep |  | measured | WRONG: result 0 is 1 off |  |" in page
     assert "| Numba |  | not there | measured |  |" in page
     assert "a figure: 0.05, NO LONGER MEASURED." in page
-    assert compare.fails(after)
-    assert not compare.fails(before)
     later = run_of([replace(measurement(gradstep=1.0, NumPy=9.0), absent={"gradstep": "failed: in its second run"})])
     assert "| measured | failed: in its second run |" in compare.text(before, later)
     failed = run_of([])
     failed.failures["every_rule"] = "boom"
     assert "every_rule FAILED:" in compare.text(before, failed)
-    assert compare.fails(failed)
+    assert report.fails(failed)
+    assert not report.fails(before)
     assert "Asked in the first run alone: every_rule." in compare.text(before, run_of([]))
 
 
@@ -552,6 +614,7 @@ def test_who_is_gone_or_wrong_is_told():
     [
         ("gradstep", "failed: RuntimeError: broken", True),
         ("gradstep, 1 thread", "WRONG: result 0 is 1 off", True),
+        ("step after a matmul", "failed: RuntimeError: broken", True),
         ("NumPy", "WRONG: result 0 is 1 off", True),
         ("NumPy", "failed: RuntimeError: broken", False),
         ("gradstep", "no time was left", False),
@@ -560,7 +623,7 @@ def test_who_is_gone_or_wrong_is_told():
 def test_what_a_run_fails_by(name, why, wrong, capsys):
     m = measurement(NumPy=1.0)
     m.absent[name] = why
-    assert report.is_wrong(m) == wrong
+    assert report.fails(run_of([m])) == wrong
     report.show(run_of([m]))
     assert why.split(":")[0] in capsys.readouterr().out
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -84,18 +84,18 @@ def lbfgs(run: Callable[[Quadratic, int], object], n: int, dtype: str, iteration
     )
 
 
-def ended_at(minimise: Callable[[], Any]) -> Contestant:
-    """Minimise from the start to the end, which is the result."""
+def ended_at(work: Callable[[], Any], what: Callable[[Any], Sequence[Any]] = lambda end: [end]) -> Contestant:
+    """Work from the start to the end, of which `what` is the result."""
     ends: list[Any] = []
 
     def call() -> None:
-        ends[:] = [minimise()]
+        ends[:] = [work()]
 
-    return Contestant(call, lambda: ends)
+    return Contestant(call, lambda: what(ends[0]))
 
 
-def newton_in_numpy(grad: Callable[[Any], Any], hess: Callable[[Any], Any], x: Any) -> Any:
+def newton_in_numpy(grad: Callable[[Any], Any], hess: Callable[[Any], Any], x: Any, gtol: float) -> Any:
     """Newton's method as it stands in books."""
-    while np.max(np.abs(g := grad(x))) > 1e-5:
+    while np.max(np.abs(g := grad(x))) > gtol:
         x = x - np.linalg.solve(hess(x), g)
     return x

@@ -30,4 +30,5 @@ def optimizer(work: Work) -> Contestant:
         for k, (p, g) in enumerate(zip(params, grads, strict=True)):
             opt((k, "W"), p, g)
 
-    return Contestant(step, lambda: params, fill, tolerance=2e-4)  # of gradients near eps, in the steps after it
+    tolerance = 2e-4  # of gradients near eps, in the steps after it
+    return Contestant(step, lambda: params, fill, copies=work.nbytes_of_params, tolerance=tolerance)

@@ -35,8 +35,8 @@ def question(quick: bool) -> Question:
             continue
         took = yield iteration(width, quick)
         ratios = took.ratios_of_runs("gradstep", "NumPy")
-        yield Figure(f"MLP iteration, width {width}, worst of {len(ratios)} runs", max(ratios), f"iteration {width}")
-        yield Figure(f"for comparison: median of the runs, width {width}", float(np.median(ratios)))
+        yield Figure(f"MLP iteration, width {width}, worst of its runs", max(ratios), f"iteration {width}")
+        yield Figure(f"for comparison: median of {len(ratios)} runs, width {width}", float(np.median(ratios)))
 
 
 def neighbours(where: str, first: str = "numpy") -> Question:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import numpy as np
 
 import gradstep as gs
 from bench import ROOT
-from bench.case import Absent, Case, Contestant, Figure, Question
+from bench.case import Absent, Case, Contestant, Question
 from bench.contestants import TABLE
 
 N = 10**7
@@ -44,7 +45,7 @@ begin = time.perf_counter()
 contestants(work)["{name}"]().call()
 print(time.perf_counter() - begin)
 """
-# The peak while stepping, less what was there before.
+# The peak while stepping, less what was there before, and less a contestant's own parameters and gradients.
 PEAK = """
 import importlib
 from bench.contestants import contestants
@@ -57,7 +58,7 @@ Work.params = lambda self: params
 before = peak(reset=True)
 made = contestants(work)["{name}"]()
 made.call(), made.call()
-print(peak() - before)
+print(peak() - before - made.copies)
 """
 
 
@@ -73,12 +74,12 @@ def question(quick: bool) -> Question:
     yield Case("first step, 10^6 elements", first, rounds=rounds, seconds=60, **once)
     memory = {name: partial(printed, PEAK, name) for name in names}
     yield Case("memory beside parameter and gradient, 10^7 elements", memory, rounds=1, unit="bytes", **once)
-    yield Figure("state of AdamW, bytes an element of float32", gs.memory(np.zeros(N, np.float32), "adamw") / N)
+    state = partial(sized, [gs.memory(np.broadcast_to(np.float32(0), N), "adamw")])
+    yield Case("state of AdamW, 10^7 elements", {"gradstep": state}, rounds=1, unit="bytes", **once)
     if not quick:
         wheels: list[int] = []
         yield Case("clean build of the wheel", {"gradstep": partial(building, wheels)}, rounds=1, **once)
-        for size in wheels[:1]:
-            yield Figure("the wheel, MiB", size / 2**20)
+        yield Case("size of the wheel", {"gradstep": partial(sized, wheels)}, rounds=1, unit="bytes", **once)
 
 
 def importing(module: str) -> Contestant:
@@ -93,6 +94,13 @@ def printed(program: str, name: str) -> Contestant:
     module = TABLE[name][0]
     importlib.import_module(f"bench.contestants.{module}")
     return Contestant(lambda: run(program.format(module=module, name=name, n=N)), timed=True)
+
+
+def sized(sizes: Sequence[int]) -> Contestant:
+    """Tell the first of these sizes."""
+    if not sizes:
+        raise Absent("it was not built")
+    return Contestant(lambda: float(sizes[0]), timed=True)
 
 
 def run(program: str) -> float:
