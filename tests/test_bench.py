@@ -790,6 +790,17 @@ def test_readme_shows_the_run_that_it_names():
     assert f"{readme.BEGIN}\n{block}\n{readme.END}" in page
 
 
+@pytest.mark.skipif(not (readme.ROOT / "README.md").exists(), reason="only a checkout has the README")
+def test_figures_in_readmes_words_are_those_of_the_reports_they_link():
+    words = (readme.ROOT / "README.md").read_text().partition(readme.END)[2].partition("\n## ")[0]
+    links = re.findall(r"\]\((bench/results/\S+\.md)\)", words)
+    reports = "\n".join((readme.ROOT / link).read_text() for link in links)
+    figures = re.findall(r"(?<![\w^.,])\d[\d,]*(?:\.\d+)?(?![\w^])", re.sub(r"\]\(\S+\)|`[^`]*`", "", words))
+    assert figures
+    for figure in figures:
+        assert re.search(rf"(?<![\w.,]){re.escape(figure)}(?![\w]|\.\d)", reports), figure
+
+
 def test_what_a_whole_run_did_not_measure_is_told(capsys):
     run = whole_run()
     row = f"| {MUST['small'].what} | not measured | at most 2 | **NO** |"
