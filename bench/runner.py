@@ -19,7 +19,7 @@ from bench.must import LEAST_ROUNDS
 
 T = TypeVar("T")
 LEAST_SECONDS = 1e-2  # a sample lasts so long, by repeated calls, and so does what warms before it
-QUICKER = 10
+QUICKER, QUICK_RUNS = 10, 3
 
 
 @dataclass
@@ -52,12 +52,13 @@ class Runner:
     def measure(self, question: str, case: Case) -> Measurement:
         """Measure one case."""
         done = Measurement(question, case.name, case.caches, case.unit, case.nbytes, case.x, case.series)
-        for _ in range(case.runs):
+        runs = min(case.runs, QUICK_RUNS) if self.quick else case.runs
+        for _ in range(runs):
             if done.runs and self.clock() > self.until:
                 break
             ready = self._ready(case, done)
             repeats = {name: self._repeats(case, c) for name, c in ready.items()}
-            until = self.clock() + case.seconds / case.runs / (QUICKER if self.quick else 1)
+            until = self.clock() + case.seconds / runs / (QUICKER if self.quick else 1)
             done.rounds.append(0)
             for k in range(case.rounds):
                 if (k >= LEAST_ROUNDS and self.clock() > until) or (k and self.clock() > self.until):

@@ -19,7 +19,7 @@ pytest.importorskip("bench", reason="only a checkout has bench/")
 from bench import __main__ as program
 from bench import compare, machine, readme, report
 from bench.__main__ import parser
-from bench.case import Absent, Case, Contestant, Figure, Measurement, Wrong, sample
+from bench.case import PLACES, Absent, Case, Contestant, Figure, Measurement, Took, Wrong, sample
 from bench.contestants import TABLE, ceiling, contestants, numpy_, peer_of
 from bench.must import MUST, verdict
 from bench.questions import NAMES, ask, gpu
@@ -201,6 +201,18 @@ def test_runs_that_time_cut_are_told_apart(runner, clock):
     measured, worst, least = runner.answers("q", question())
     assert measured.rounds == [3, 12]
     assert (worst.value, least.value) == (2.0, 1.0)
+
+
+def test_a_ratio_is_that_of_the_middle_run():
+    took = Took({"a": [1.0, 1.0, 9.0, 9.0, 9.0, 9.0], "b": [1.0, 1.0, 9.0, 9.0, 1.0, 1.0]}, {"a": 8, "b": 2}, [2, 2, 2])
+    assert took.ratio("a", "b") == 1.0
+    assert took.ratio_per_byte("a", "b") == 0.25
+    assert np.isnan(took.ratio("a", "nobody"))
+
+
+def test_a_quick_run_has_fewer_runs(runner, clock):
+    runner.quick = True
+    assert runner.measure("q", Case("case", {"a": taking(clock, 1e-3)}, **PLACES)).runs == 3
 
 
 def checked(work, makers):

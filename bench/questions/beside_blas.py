@@ -177,7 +177,7 @@ def iteration(width: int, quick: bool) -> Case:
         x=width,
         rest=0.0,
         rounds=rounds,
-        runs=3 if quick else runs,
+        runs=runs,
         seconds=24.0 if quick else 60.0,
     )
 

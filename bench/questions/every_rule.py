@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.case import Case, Figure, Question
+from bench.case import PLACES, Case, Figure, Question
 from bench.contestants import TABLE, contestants
 from bench.work import RULES, Work
 
@@ -39,7 +39,7 @@ def question(quick: bool) -> Question:
                 turns=work.turns,
                 nbytes=work.nbytes,
                 rest=0.0,
-                rounds=21,
                 seconds=15.0,
+                **PLACES,
             )
             yield Figure(f"{rule}, 2^25 elements, share of the ceiling", took.ratio("ceiling", "gradstep"), "ceiling")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from functools import partial
 
-from bench.case import Case, Contestant, Figure, Question
+from bench.case import PLACES, Case, Contestant, Figure, Question
 from bench.contestants import contestants
 from bench.work import Work
 from gradstep import _cpu
@@ -29,11 +29,11 @@ def question(quick: bool) -> Question:
             nbytes=work.nbytes,
             footprint=work.footprint,
             warm=2,
-            rounds=21,
             seconds=15.0,
+            **PLACES,
         )
         for isa in sets:
-            share = took.rate(f"gradstep, {isa}") / took.rate("ceiling")
+            share = took.ratio_per_byte("ceiling", f"gradstep, {isa}")
             what = f"AdamW on {dtype}, {isa}, share of the ceiling for its bytes"
             yield Figure(what, share, "storage" if short and not quick else "")
 

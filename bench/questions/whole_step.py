@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 import gradstep as gs
-from bench.case import Case, Contestant, Figure, Question, Took
+from bench.case import PLACES, Case, Contestant, Figure, Question, Took
 from bench.contestants import ceiling, contestants
 from bench.work import CLIP, Work
 
@@ -24,7 +24,7 @@ def question(quick: bool) -> Question:
 
     averaged = Work("AdamW", large, average=0.999, zero_grads=True)
     took = yield case(f"EMA and zero_grads, 2^{power}", averaged)
-    share = took.rate("ceiling") / took.rate("gradstep")
+    share = took.ratio_per_byte("gradstep", "ceiling")
     yield Figure("AdamW with EMA and zero_grads, of the ceiling for its bytes", share, "" if quick else "averaging")
 
     took = yield case("clip_norm, 2,000 arrays of 256", Work("AdamW", many, clip=CLIP))
@@ -61,8 +61,8 @@ def case(name: str, work: Work, more: dict[str, partial[Contestant]] | None = No
         nbytes=work.nbytes,
         footprint=work.footprint,
         warm=2 if large else 5,
-        rounds=21 if large else 50,
         seconds=15.0,
+        **(PLACES if large else {"rounds": 50}),
     )
 
 
