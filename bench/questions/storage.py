@@ -28,7 +28,6 @@ def question(quick: bool) -> Question:
             tolerance={"bfloat16": 1e-2, "float16": 2e-3}.get(dtype, 2e-6),
             nbytes=work.nbytes,
             footprint=work.footprint,
-            warm=2,
             seconds=15.0,
             **PLACES,
         )

@@ -60,7 +60,7 @@ def case(name: str, work: Work, more: dict[str, partial[Contestant]] | None = No
         turns=work.turns,
         nbytes=work.nbytes,
         footprint=work.footprint,
-        warm=2 if large else 5,
+        warm=1 if large else 5,
         seconds=15.0,
         **(PLACES if large else {"rounds": 50}),
     )
