@@ -83,6 +83,7 @@ class Case:
     seconds: float = 4.0
     runs: int = 1
     unit: str = "s"
+    needs: Callable[[], object] = nothing  # says why nobody can take part
     x: float | None = None  # where pictures put it
     series: str = ""
 

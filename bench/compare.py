@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator, Sequence
 
-from bench.case import Measurement
+from bench.case import Figure, Measurement
 from bench.contestants import peer_of
 from bench.must import MUST, verdict
 from bench.report import table
@@ -14,6 +14,7 @@ from bench.samples import OWN, ceiling_of, is_ours, number, quartiles, ratios
 
 MANY = 7  # rounds, whose quartiles tell something
 LEAST = 1.05  # smaller changes come from where arrays lie in memory
+LEAST_OF_FIGURES = 1.1  # before a bound on the way is no longer reached
 LEAST_OF_FEW = 1.4  # of fewer rounds, and of times that are compared with nothing
 KINDS = (OWN, "ceiling", "NumPy")  # beside peers
 HEAD = ("question", "case", "contestant", "in", "before", "after", "change")
@@ -25,8 +26,9 @@ def text(before: Run, after: Run) -> str:
     parts = [
         f"{before.machine['commit']}, {before.machine['date']} -> {after.machine['commit']}, {after.machine['date']}"
     ]
-    if before.machine["processor"] != after.machine["processor"]:
-        parts.append(f"Other machines: {before.machine['processor']} and {after.machine['processor']}.")
+    ours, theirs = (run.machine["gradstep"] | {"processor": run.machine["processor"]} for run in (before, after))
+    facts = ("processor", "isa", "threading", "num_threads", "compiler")
+    parts += [f"Another {fact}: {ours[fact]} and {theirs[fact]}." for fact in facts if ours[fact] != theirs[fact]]
     rows = [*changes(before, after), *presence(before, after)]
     said = [*asked(before, after), *([table([HEAD, *rows])] if rows else []), *judged(before, after)]
     return "\n\n".join([*parts, *(said or ["Nothing changed beyond noise."])])
@@ -49,7 +51,7 @@ def judged(before: Run, after: Run) -> Iterator[str]:
         new = now.get(figure.what)
         if new is None and figure.key in MUST and (whole or after.failures):
             yield f"{figure.what}: {number(figure.value)}, NO LONGER MEASURED."
-        elif new and verdict(figure) != verdict(new):
+        elif new and verdict(figure) != verdict(new) and not _near(figure, new):
             said = {"yes": "now reached", "NO": "NO LONGER REACHED"}.get(verdict(new), verdict(new))
             yield f"{figure.what}: {number(new.value)}, {said}."
 
@@ -125,6 +127,12 @@ def presence(before: Run, after: Run) -> Iterator[Row]:
     for (name, x, y), cases in found.items():
         question, case = cases[0]
         yield (question, case + (f" and {len(cases) - 1} more" if cases[1:] else ""), name, "", x, y, "")
+
+
+def _near(figure: Figure, new: Figure) -> bool:
+    """Whether both are judged, and their values differ by no more than figures of one commit do."""
+    low, high = sorted((figure.value, new.value))
+    return {verdict(figure), verdict(new)} == {"yes", "NO"} and high <= LEAST_OF_FIGURES * low
 
 
 def _states(m: Measurement | None) -> dict[str, str]:

@@ -49,7 +49,7 @@ class Run:
     def load(cls, path: Path) -> Run:
         """Read what `save` wrote, or say that it is no run."""
         try:
-            known = json.loads(path.read_text())
+            known = json.loads(path.read_text(), parse_constant=_refuse)
             known["figures"] = [Figure(**f) for f in known["figures"]]
             known["measurements"] = [Measurement(**m) for m in known["measurements"]]
             return cls(**known)
@@ -71,6 +71,10 @@ class Run:
             self.pools[question] = told["pools"]
         elif "failure" in told:
             self.failures[question] = told["failure"]
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no time")
 
 
 def answer(question: str, quick: bool, peers: Sequence[str], seconds: float) -> None:

@@ -80,6 +80,7 @@ class Runner:
             if peer_of(name) not in (None, *self.peers) or name in done.absent:
                 continue
             try:
+                case.needs()
                 if self.clock() > self.until:
                     raise Absent("no time was left")
                 if case.footprint > available_memory() / 3:

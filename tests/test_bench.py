@@ -15,14 +15,17 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 
+import gradstep as gs
+from gradstep import textbook
+
 pytest.importorskip("bench", reason="only a checkout has bench/")
 from bench import __main__ as program
 from bench import compare, machine, readme, report
 from bench.__main__ import parser
 from bench.case import PLACES, Absent, Case, Contestant, Figure, Measurement, Took, Wrong, sample
-from bench.contestants import TABLE, ceiling, contestants, numpy_, peer_of
+from bench.contestants import TABLE, ceiling, contestants, minimisers, numpy_, peer_of
 from bench.must import MUST, verdict
-from bench.questions import NAMES, ask, gpu
+from bench.questions import NAMES, ask, beside_blas, beyond_steps, gpu
 from bench.questions.many_arrays import gpt2, resnet50
 from bench.run import Run, ask_aside, cases
 from bench.runner import Runner
@@ -338,6 +341,64 @@ def test_whole_steps_that_leave_something_out_are_refused(wrong, sizes):
     assert all("WRONG" in absent[name] for name in names)
 
 
+def descent(fun, limit):
+    x = fun.start.copy()
+    for _ in range(limit):
+        x -= 0.0049 * fun(x)[1]
+
+
+def shorter(fun, limit):
+    gs.minimize(fun, fun.start, jac=True, options={"maxcor": 9, "maxiter": limit, "gtol": 0.0, "ftol": 0.0})
+
+
+@pytest.mark.parametrize("n", [10, 10_000])
+def test_lbfgs_that_is_none_or_has_a_shorter_history_is_refused(n):
+    runs = {"gradstep": minimisers.ours, "SciPy": minimisers.scipys, "descent": descent, "shorter": shorter}
+    makers = {name: partial(minimisers.lbfgs, run, n, "f8", 40) for name, run in runs.items()}
+    absent = Runner().measure("q", replace(beyond_steps.iterating(n, "case", makers), rounds=1)).absent
+    assert {name: why[:5] for name, why in absent.items()} == {"descent": "WRONG", "shorter": "WRONG"}
+
+
+@pytest.mark.parametrize("wrong", ["short", "unshuffled", "unscaled", ""])
+def test_epochs_that_are_none_are_refused(wrong, monkeypatch):
+    real = gs.data.minibatches
+
+    def lazy(*arrays, **settings):
+        changes = {"unshuffled": {"shuffle": False}, "unscaled": {"standardize": None, "dtype": "float32"}}
+        batches = real(*arrays, **settings | changes.get(wrong, {}))
+        return iter([next(batches)]) if wrong == "short" else batches
+
+    monkeypatch.setattr(gs.data, "minibatches", lazy)
+    monkeypatch.setattr(beyond_steps, "ROWS", 3000)
+    beyond_steps._pixels.cache_clear()
+    case = next(beyond_steps.gather())
+    absent = Runner().measure("q", replace(case, rounds=1, rest=0.0)).absent
+    beyond_steps._pixels.cache_clear()
+    assert set(absent) == ({"gradstep", "gradstep, arrays used again"} if wrong else set())
+
+
+@pytest.mark.parametrize("width", [64, 256])
+@pytest.mark.parametrize("hypers", [{"weight_decay": 0.0}, {"weight_decay": 0.2}, {"betas": (0.9, 0.99)}, {}], ids=str)
+def test_an_iteration_with_another_update_is_refused(hypers, width):
+    known = beside_blas.HYPERS | hypers
+    makers = {
+        "gradstep": partial(beside_blas.training, width, lambda params: gs.AdamW(params, **known).step),
+        "NumPy": partial(beside_blas.training, width, lambda params: partial(textbook.AdamW(**known).step, params)),
+    }
+    absent = (
+        Runner().measure("q", replace(beside_blas.iteration(width, True), contestants=makers, rounds=1, runs=1)).absent
+    )
+    assert set(absent) == (set(makers) if hypers else set())
+
+
+def test_who_cannot_take_part_says_why_when_no_time_is_left(runner):
+    def needs():
+        raise Absent("no GPU")
+
+    runner.until = -1.0
+    assert runner.measure("q", Case("case", {"a": lambda: None}, needs=needs)).absent == {"a": "no GPU"}
+
+
 def unzeroed(make):
     made = make()
     return replace(made, call=lambda: (made.call(), made.before()))
@@ -469,6 +530,8 @@ def test_figures_of_few_rounds_are_not_judged(rounds, said, runner, clock, capsy
     assert report.missed(run) == [figure] * judged
     assert f"| a figure | 1 | at most 0.08 | {said.replace('NO', '**NO**')} |" in report.markdown(run, {})
     assert f"| 1 | at most 0.08 | {said.replace('NO', '**no**')} |" in readme.block(run, "runs")
+    near = [run_of([], [replace(figure, value=value, rounds=9)]) for value in (0.078, 0.082)]
+    assert "Nothing changed" in compare.text(*near)
     before = run_of([], [replace(figure, value=0.05, rounds=9)])
     assert f"a figure: 1, {'NO LONGER REACHED' if judged else said}." in compare.text(before, run)
     assert "a figure: 0.05, now reached." in compare.text(run, before)
@@ -640,7 +703,13 @@ def test_what_a_run_fails_by(name, why, wrong, capsys):
     assert why.split(":")[0] in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"figures": 3}'])
+def test_a_question_of_another_version_is_shown_and_compared():
+    run = run_of([replace(measurement(gradstep=1.0), question="gone")])
+    assert "## gone" in report.markdown(run, {})
+    assert "Asked in the first run alone: gone." in compare.text(run, run_of([measurement(gradstep=1.0)]))
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"figures": 3}', '{"figures": NaN}'])
 def test_what_is_no_run_is_told(tmp_path, content):
     path = tmp_path / "run.json"
     if content is not None:

@@ -43,6 +43,7 @@ def case(name: str, work: Work) -> Case:
         turns=work.turns,
         tolerance=1e-5 if work.dtype == "float32" else 2e-3,
         nbytes=work.nbytes,
+        needs=lambda: importlib.import_module("bench.contestants.cupy_").need_device(),
         warm=0,
         rest=0.0,
         rounds=21,
@@ -53,7 +54,6 @@ def case(name: str, work: Work) -> Case:
 def make(function: str, work: Work) -> Contestant:
     """Return a contestant, timed by the device."""
     module = importlib.import_module("bench.contestants.cupy_")
-    module.need_device()
     made = getattr(module, function)(work)
     timed: Contestant = module.on_stream(made)
     return timed
