@@ -78,8 +78,11 @@ def suite(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         run.interrupted = True
     run.save(args.output / "run.json")
-    report.write(Run.load(args.output / "run.json"), args.output)
-    report.show(run)
+    try:
+        report.write(Run.load(args.output / "run.json"), args.output)
+        report.show(run)
+    except KeyboardInterrupt:  # by whom pictures take too long: `report` draws them
+        return 130
     lacking = args.strict and (report.missed(run) or report.unmeasured(run))
     return 130 if run.interrupted else int(bool(report.fails(run) or lacking))
 

@@ -28,7 +28,7 @@ from bench.must import MUST, verdict
 from bench.questions import NAMES, ask, beside_blas, beyond_steps, gpu
 from bench.questions.many_arrays import gpt2, resnet50
 from bench.run import Run, ask_aside, cases
-from bench.runner import Runner
+from bench.runner import Runner, play
 from bench.work import CLIP, RULES, Work
 
 OURS = ("gradstep", "NumPy", "NumPy out=", "pure Python")
@@ -351,12 +351,15 @@ def shorter(fun, limit):
     gs.minimize(fun, fun.start, jac=True, options={"maxcor": 9, "maxiter": limit, "gtol": 0.0, "ftol": 0.0})
 
 
-@pytest.mark.parametrize("n", [10, 10_000])
-def test_lbfgs_that_is_none_or_has_a_shorter_history_is_refused(n):
-    runs = {"gradstep": minimisers.ours, "SciPy": minimisers.scipys, "descent": descent, "shorter": shorter}
-    makers = {name: partial(minimisers.lbfgs, run, n, "f8", 40) for name, run in runs.items()}
-    absent = Runner().measure("q", replace(beyond_steps.iterating(n, "case", makers), rounds=1)).absent
-    assert {name: why[:5] for name, why in absent.items()} == {"descent": "WRONG", "shorter": "WRONG"}
+@pytest.mark.parametrize("k", [0, 1])
+def test_lbfgs_that_is_none_or_has_a_shorter_history_is_refused(k):
+    played = play(beyond_steps.small_lbfgs(), lambda case: (case, Took({}, {}, ())))
+    case = [item for item in played if isinstance(item, Case)][k]
+    assert not Runner().measure("q", replace(case, rounds=1)).absent
+    for wrong in (descent, shorter):
+        makers = {"wrong": partial(minimisers.lbfgs, wrong, (10, 10_000)[k], "f8", 40)}
+        absent = Runner().measure("q", replace(case, contestants=makers, rounds=1)).absent
+        assert absent["wrong"].startswith("WRONG")
 
 
 @pytest.mark.parametrize("wrong", ["short", "unshuffled", "unscaled", ""])
@@ -701,6 +704,13 @@ def test_what_a_run_fails_by(name, why, wrong, capsys):
     assert report.fails(run_of([m])) == wrong
     report.show(run_of([m]))
     assert why.split(":")[0] in capsys.readouterr().out
+
+
+def test_what_else_differs_between_two_runs_is_told():
+    before, after = run_of([]), run_of([])
+    assert "Another" not in compare.text(before, after)
+    after.machine["gradstep"]["num_threads"], after.machine["processor"] = 4, "Q"
+    assert "Another processor: P and Q.\n\nAnother num_threads: 2 and 4." in compare.text(before, after)
 
 
 def test_a_question_of_another_version_is_shown_and_compared():

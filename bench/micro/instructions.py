@@ -146,8 +146,10 @@ def built(revision: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         sources, package = Path(folder, "sources"), Path(folder, "package")
         sources.mkdir()
-        archive = subprocess.run(["git", "archive", revision], cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
-        subprocess.run(["tar", "-x", "-C", str(sources)], input=archive, check=True)
+        archive = subprocess.run(["git", "archive", revision], cwd=ROOT, stdout=subprocess.PIPE)
+        if archive.returncode:
+            raise SystemExit(f"--against {revision}: expected a revision of this repository")
+        subprocess.run(["tar", "-x", "-C", str(sources)], input=archive.stdout, check=True)
         command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(package), str(sources)]
         subprocess.run(command, env={**os.environ, "SKBUILD_CMAKE_DEFINE": "GRADSTEP_CUDA=OFF"}, check=True)
         yield package
