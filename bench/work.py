@@ -106,7 +106,7 @@ class Work:
     @property
     def footprint(self) -> int:
         """Bytes that a step walks over."""
-        return self.elements * (2 * self.itemsize + self.state_itemsize * self.spec.states)
+        return 2 * self.nbytes_of_params + self.elements * self.state_itemsize * self.spec.states
 
     @property
     def surrounded(self) -> bool:
