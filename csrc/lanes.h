@@ -122,7 +122,7 @@ void lane_squares(std::int64_t n, const T* const (&x)[K], double scale, double (
 }
 
 // The dot products of K vectors on the left with R on the right, each the `lane_sum` of its terms. `next` are
-// those on the right that will be wanted then: memory delivers while this computes.
+// those on the right that will be wanted then: memory delivers them to the L2 cache while this computes.
 template <int K, int R, class T>
 void lane_dots(std::int64_t n, const T* const (&left)[K], const T* const (&right)[R],
                const T* const (&next)[R], double (&out)[K][R]) {
@@ -131,7 +131,7 @@ void lane_dots(std::int64_t n, const T* const (&left)[K], const T* const (&right
   for (; i + lanes <= n; i += lanes) {
     for (int r = 0; r < R; ++r)
       for (std::size_t line = 0; line < lanes * sizeof(T); line += 64)
-        __builtin_prefetch(reinterpret_cast<const char*>(next[r] + i) + line, 0, 3);
+        __builtin_prefetch(reinterpret_cast<const char*>(next[r] + i) + line, 0, 2);
 #pragma GCC unroll 8
     for (int j = 0; j < vectors; ++j) {
       const std::int64_t at = i + j * vector_lanes;
