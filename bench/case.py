@@ -102,9 +102,15 @@ def spread(flat: Array) -> Array:
 class Took(dict[str, list[float]]):
     """The samples of a case; what was not measured gives NaN."""
 
-    def __init__(self, samples: Mapping[str, list[float]], nbytes: Mapping[str, int], rounds: Sequence[int]) -> None:
+    def __init__(
+        self,
+        samples: Mapping[str, list[float]],
+        nbytes: Mapping[str, int],
+        rounds: Sequence[int],
+        core_to_core: Sequence[float] = (),
+    ) -> None:
         super().__init__(samples)
-        self.nbytes, self.rounds = nbytes, rounds  # of each run
+        self.nbytes, self.rounds, self.core_to_core = nbytes, rounds, core_to_core  # the last two of each run
 
     def median(self, name: str) -> float:
         """Median of a contestant's samples."""
@@ -164,3 +170,4 @@ class Measurement:
     runs: int = 0
     bytes_of: dict[str, int] = field(default_factory=dict)  # where they are not those of the case
     rounds: list[int] = field(default_factory=list)  # of each run, which time may cut
+    core_to_core: list[float] = field(default_factory=list)  # nanoseconds, before each run, where that is known

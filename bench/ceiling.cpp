@@ -1,8 +1,13 @@
 // The ceilings: what the same reads and writes cost with almost no arithmetic. One static share a thread.
 #include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <thread>
 #include <vector>
+#ifdef __linux__
+#include <pthread.h>
+#endif
 
 template <int written, int streams>
 static void sweep(float* const* arrays, std::int64_t begin, std::int64_t end) {
@@ -128,4 +133,44 @@ extern "C" void two_passes(const void* const* rows, int count, const void* vecto
         .run(at_once, n, threads);
   };
   bytes == 8 ? run(static_cast<double*>(nullptr)) : run(static_cast<float*>(nullptr));
+}
+
+static void stay_on([[maybe_unused]] int processor) {
+#ifdef __linux__
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(processor, &set);
+  pthread_setaffinity_np(pthread_self(), sizeof set, &set);
+#endif
+}
+
+// Nanoseconds that a cache line takes from one processor to another, in the fastest of some batches: others'
+// threads spin on the same processors.
+extern "C" double core_to_core(int first, int second) {
+  constexpr int batches = 50, turns = 200;
+  alignas(64) std::atomic<int> ball{0};
+  std::thread other([&] {
+    stay_on(second);
+    for (int k = 1; k < 2 * batches * turns; k += 2) {
+      while (ball.load(std::memory_order_acquire) != k) {
+      }
+      ball.store(k + 1, std::memory_order_release);
+    }
+  });
+  double least = 1e9;
+  std::thread([&] {
+    stay_on(first);
+    for (int batch = 0; batch < batches; ++batch) {
+      const auto begin = std::chrono::steady_clock::now();
+      for (int k = 2 * batch * turns; k < 2 * (batch + 1) * turns; k += 2) {
+        ball.store(k + 1, std::memory_order_release);
+        while (ball.load(std::memory_order_acquire) != k + 2) {
+        }
+      }
+      const std::chrono::duration<double, std::nano> took = std::chrono::steady_clock::now() - begin;
+      least = std::min(least, took.count() / (2 * turns));
+    }
+  }).join();
+  other.join();
+  return least;
 }

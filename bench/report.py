@@ -108,10 +108,21 @@ def _where(run: Run) -> str:
         if "policy" in p
     }
     lines += [f"- Idle threads of {wait}" for wait in waits]
+    if ways := core_to_core(run):
+        lines.append(f"- A cache line's way from core to core: {ways}")
     for question, found in run.pools.items():
         pools = (f"{p.get('internal_api')} {p.get('version', '')} ({p.get('num_threads')})" for p in found)
         lines.append(f"- Pools of threads after `{question}`: {', '.join(pools) or 'none known'}")
     return "\n".join(lines)
+
+
+def core_to_core(run: Run) -> str:
+    """Return the range of latencies before the cases of each question."""
+    known: dict[str, list[float]] = {}
+    for m in run.measurements:
+        known.setdefault(m.question, []).extend(m.core_to_core)
+    said = (f"{number(min(ns))} to {number(max(ns))} ns in `{question}`" for question, ns in known.items() if ns)
+    return ", ".join(said)
 
 
 def others(run: Run) -> list[str]:

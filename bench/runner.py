@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 
 from bench.case import Absent, Array, Case, Contestant, Figure, Measurement, Question, Took, Wrong, nothing, sample
-from bench.contestants import PEERS, peer_of
+from bench.contestants import PEERS, ceiling, peer_of
 from bench.must import LEAST_ROUNDS
 
 T = TypeVar("T")
@@ -30,6 +30,7 @@ class Runner:
     peers: Sequence[str] = PEERS
     clock: Callable[[], float] = time.perf_counter
     sleep: Callable[[float], object] = time.sleep
+    core_to_core: Callable[[], float | None] = ceiling.core_to_core
     until: float = math.inf  # on that clock; what would begin later is not measured
     _sweep: Array = field(default_factory=lambda: np.zeros(0, np.uint8))
 
@@ -39,7 +40,7 @@ class Runner:
         def answer(case: Case) -> tuple[Measurement, Took]:
             done = self.measure(name, case)
             nbytes = dict.fromkeys(done.samples, case.nbytes) | done.bytes_of
-            return done, Took(done.samples, nbytes, done.rounds)
+            return done, Took(done.samples, nbytes, done.rounds, done.core_to_core)
 
         rounds = None
         for item in play(question, answer):
@@ -56,6 +57,7 @@ class Runner:
         for _ in range(runs):
             if done.runs and self.clock() > self.until:
                 break
+            done.core_to_core += [t for t in [self.core_to_core()] if t is not None]
             ready = self._ready(case, done)
             repeats = {name: self._repeats(case, c) for name, c in ready.items()}
             until = self.clock() + case.seconds / runs / (QUICKER if self.quick else 1)

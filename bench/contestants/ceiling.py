@@ -48,6 +48,22 @@ def _compile(out: Path) -> None:
         raise Absent(f"it could not be compiled: {error}") from error
 
 
+def core_to_core() -> float | None:
+    """Return the nanoseconds of a cache line's way between this process's first processor and its last.
+
+    Hosts move the processors of a virtual machine: now they share a cache, now they do not.
+    """
+    own = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    if len(own) < 2:
+        return None
+    try:
+        measure = library().core_to_core
+    except Absent:
+        return None
+    measure.restype = ctypes.c_double
+    return float(f"{measure(own[0], own[-1]):.3g}")
+
+
 def streams(arrays: Sequence[Array], threads: int) -> Contestant:
     """Sweep arrays of one size: all but one are written, and one alone is only read."""
     sweep = library().ceiling
