@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <atomic>
 
-#include "team.h"
+#include "shares.h"
 
 namespace gradstep {
 namespace {
@@ -17,10 +17,10 @@ std::atomic<bool> forked{false};
 }  // namespace
 
 void share_openmp(const Work& work, int threads) {
-  std::atomic<std::uint32_t> next{0};
+  Shares shares;
+  shares.deal(work, threads);
 #pragma omp parallel num_threads(threads)
-  for (std::uint32_t part; (part = next.fetch_add(1, std::memory_order_relaxed)) < work.parts;)
-    work.task(work.context, part);
+  shares.drain(std::uint32_t(omp_get_thread_num()), [](const Work&) {});
 }
 
 int openmp_threads() { return forked ? 1 : std::min(omp_get_max_threads(), omp_get_thread_limit()); }

@@ -10,7 +10,7 @@
 #include <thread>
 #include <vector>
 
-#include "team.h"
+#include "shares.h"
 
 namespace gradstep {
 namespace {
@@ -33,13 +33,12 @@ class Pool {
     std::unique_lock lock(busy_, std::try_to_lock);
     if (!lock) return false;
     hire(std::min<std::int64_t>(threads, work.parts) - 1);
-    work_ = work;
     finished_.store(0, std::memory_order_relaxed);
     seats_.store(threads - 1, std::memory_order_relaxed);
-    unclaimed_.store(work.parts, std::memory_order_release);
+    shares_.deal(work, threads);
     call_.fetch_add(1, std::memory_order_release);
     call_.notify_one();
-    drain();
+    drain(0);
     wait(work.parts);
     return true;
   }
@@ -52,36 +51,27 @@ class Pool {
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     try {
-      for (; workers_ < workers; ++workers_) std::thread(&Pool::serve, this, call_.load()).detach();
+      for (; workers_ < workers; ++workers_)
+        std::thread(&Pool::serve, this, call_.load(), workers_ + 1).detach();
     } catch (const std::system_error&) {  // no more threads to be had: those that there are will do
     }
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
   }
 
-  void serve(std::uint32_t heard) {
+  void serve(std::uint32_t heard, std::uint32_t own) {
     for (;;) {
       call_.wait(heard, std::memory_order_acquire);
       heard = call_.load(std::memory_order_acquire);
-      if (take(seats_) == 0) continue;
+      if (Shares::take(seats_) == 0) continue;
       for (std::uint32_t k = 0; k < 2 && seats_.load(std::memory_order_relaxed) > k; ++k) call_.notify_one();
-      drain();
+      drain(own);
     }
   }
 
-  // Takes one from a counter; what stood there before, 0 if there was none to take.
-  static std::uint32_t take(std::atomic<std::uint32_t>& counter) {
-    std::uint32_t n = counter.load(std::memory_order_relaxed);
-    while (n > 0 && !counter.compare_exchange_weak(n, n - 1, std::memory_order_acq_rel)) {
-    }
-    return n;
-  }
-
-  void drain() {
-    while (const std::uint32_t n = take(unclaimed_)) {
-      const Work work = work_;  // stays as it is until the part just taken is finished
-      work.task(work.context, work.parts - n);
+  void drain(std::uint32_t own) {
+    shares_.drain(own, [this](const Work& work) {
       if (finished_.fetch_add(1, std::memory_order_acq_rel) + 1 == work.parts) finished_.notify_one();
-    }
+    });
   }
 
   void wait(std::uint32_t parts) {
@@ -95,9 +85,8 @@ class Pool {
   }
 
   std::mutex busy_;
-  std::int64_t workers_ = 0;
-  Work work_{};
-  alignas(64) std::atomic<std::uint32_t> unclaimed_{0};
+  std::uint32_t workers_ = 0;
+  Shares shares_;
   alignas(64) std::atomic<std::uint32_t> finished_{0};
   alignas(64) std::atomic<std::uint32_t> seats_{0};
   alignas(64) std::atomic<std::uint32_t> call_{0};

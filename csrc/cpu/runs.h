@@ -47,8 +47,8 @@ class FloatingPointDefaults {
 };
 
 // Shares [0, tiles) out as runs: `task(first, last)` is called for each, on some thread. A tile may be
-// several times the work of one that a step updates. `backwards` begins with the last run: caches still hold
-// what a pass before this one ended with.
+// several times the work of one that a step updates. `backwards` begins each thread's share with its last
+// run: caches still hold what a pass before this one ended with.
 template <class Task>
 void share_runs(std::int64_t elements, std::int64_t tiles, std::int64_t work, const Task& task,
                 bool backwards = false) {
@@ -61,11 +61,11 @@ void share_runs(std::int64_t elements, std::int64_t tiles, std::int64_t work, co
   const std::int64_t runs = pieces(tiles, length);
   const auto run = [&](std::uint32_t part) {
     const FloatingPointDefaults defaults;
-    const std::int64_t first = (backwards ? runs - 1 - part : part) * length;
+    const std::int64_t first = part * length;
     task(first, std::min(first + length, tiles));
   };
   share({std::uint32_t(runs),
-         [](const void* c, std::uint32_t part) { (*static_cast<decltype(run)*>(c))(part); }, &run},
+         [](const void* c, std::uint32_t part) { (*static_cast<decltype(run)*>(c))(part); }, &run, backwards},
         threads);
 }
 

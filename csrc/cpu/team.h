@@ -4,11 +4,13 @@
 
 namespace gradstep {
 
-// `task(context, part)` for each part in [0, parts), in any order, on any thread.
+// `task(context, part)` for each part in [0, parts), on any thread; each begins with its own share of them,
+// at its first part or at its last.
 struct Work {
   std::uint32_t parts;
   void (*task)(const void* context, std::uint32_t part);
   const void* context;
+  bool backwards = false;
 };
 
 enum class Threading { pool, openmp };

@@ -14,6 +14,7 @@
 #include "../../csrc/backend.h"
 #include "../../csrc/cpu/cpu.h"
 #include "../../csrc/cpu/runs.h"
+#include "../../csrc/cpu/shares.h"
 #include "../../csrc/cpu/team.h"
 
 #if defined(__has_feature)
@@ -114,6 +115,25 @@ bool share_parts(int n) {
   return true;
 }
 
+// What is left to a thread, in the order in which it does it: its own share, then that of the next one.
+bool own_share_comes_first() {
+  std::vector<std::uint32_t> order;
+  const auto append = [](const void* context, std::uint32_t part) {
+    static_cast<std::vector<std::uint32_t>*>(const_cast<void*>(context))->push_back(part);
+  };
+  Shares shares;
+  const auto drained = [&](int threads, std::uint32_t own, bool backwards) {
+    order.clear();
+    shares.deal({7, append, &order, backwards}, threads);
+    shares.drain(own, [](const Work&) {});
+    return order;
+  };
+  using Order = std::vector<std::uint32_t>;
+  return drained(3, 1, false) == Order{2, 3, 4, 5, 6, 0, 1} &&
+         drained(3, 1, true) == Order{3, 2, 6, 5, 4, 1, 0} &&
+         drained(1, 5, true) == Order{6, 5, 4, 3, 2, 1, 0} && drained(1000, 0, false).size() == 7;
+}
+
 // A child has none of its parent's threads, and steps all the same. SIGALRM ends one that hangs.
 bool child_steps() {
   const pid_t child = fork();
@@ -160,7 +180,8 @@ int main() {
   grain.part_tiles = 1, grain.thread_elements = 1024;  // so that calls this small have parts to share
   set_num_threads(4);
   Model alone;
-  bool good = report("one caller", alone.step(calls) && share_parts(calls));
+  bool good = report("the own share first", own_share_comes_first());
+  good &= report("one caller", alone.step(calls) && share_parts(calls));
   good &= report("two callers", together([] { return true; }));
   if (forks) {
     good &= report("forks between calls", child_steps() && child_steps());
