@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterator, Sequence
 
@@ -29,9 +30,18 @@ def text(before: Run, after: Run) -> str:
     ours, theirs = (run.machine["gradstep"] | {"processor": run.machine["processor"]} for run in (before, after))
     facts = ("processor", "isa", "threading", "num_threads", "compiler")
     parts += [f"Another {fact}: {ours[fact]} and {theirs[fact]}." for fact in facts if ours[fact] != theirs[fact]]
+    old, new = (latency(run) for run in (before, after))
+    if max(old, new) > LEAST_OF_FEW * min(old, new):
+        parts.append(f"A line's way from core to core was {number(old)} ns, and now {number(new)}, in the median.")
     rows = [*changes(before, after), *presence(before, after)]
     said = [*asked(before, after), *([table([HEAD, *rows])] if rows else []), *judged(before, after)]
     return "\n\n".join([*parts, *(said or ["Nothing changed beyond noise."])])
+
+
+def latency(run: Run) -> float:
+    """Return the median of nanoseconds from core to core, NaN where they are not known."""
+    known = [ns for m in run.measurements for ns in m.core_to_core]
+    return statistics.median(known) if known else math.nan
 
 
 def asked(before: Run, after: Run) -> Iterator[str]:

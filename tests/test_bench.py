@@ -54,7 +54,7 @@ def clock():
 
 @pytest.fixture
 def runner(clock):
-    return Runner(clock=clock, sleep=lambda seconds: None)
+    return Runner(clock=clock, sleep=lambda seconds: None, core_to_core=lambda: None)
 
 
 def taking(clock, seconds, **more):
@@ -211,6 +211,27 @@ def test_a_ratio_is_that_of_the_middle_run():
     assert took.ratio("a", "b") == 1.0
     assert took.ratio_per_byte("a", "b") == 0.25
     assert np.isnan(took.ratio("a", "nobody"))
+
+
+def test_the_way_from_core_to_core_is_told(runner, clock):
+    near, far = iter([30.0, 32.0]), iter([None, 160.0])
+    runner.core_to_core = lambda: next(near)
+    before = runner.measure("q", Case("case", {"a": taking(clock, 1e-3)}, runs=2))
+    assert before.core_to_core == [30.0, 32.0]
+    runner.core_to_core = lambda: next(far)
+    after = runner.measure("q", Case("case", {"a": taking(clock, 1e-3)}, runs=2))
+    assert after.core_to_core == [160.0]
+    assert "core to core: 30 to 160 ns in `q`" in report.markdown(run_of([before, after]), {})
+    assert "was 31 ns, and now 160" in compare.text(run_of([before]), run_of([after]))
+    assert "core to core" not in compare.text(run_of([before]), run_of([measurement(gradstep=1.0)]))
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="asks Linux")
+def test_the_way_from_core_to_core_is_measured(monkeypatch):
+    found = ceiling.core_to_core()
+    assert found is None if len(os.sched_getaffinity(0)) < 2 else 1 < found < 100_000
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
+    assert ceiling.core_to_core() is None
 
 
 def test_a_quick_run_has_fewer_runs(runner, clock):
@@ -623,7 +644,7 @@ def test_of_ours_and_one_other_ours_is_told():
     assert rows_of(m, scaled(m, 1.5, ("gradstep, ",))) == [("gradstep, arrays used again", "+50%")]
 
 
-KEPT = readme.ROOT / "bench/results/amd-zen3/run.json"
+KEPT = readme.ROOT / "bench/results/amd-zen4/run.json"
 
 
 @pytest.mark.parametrize(("factor", "least"), [(1.5, 0.8), (3.0, 0.97), (1 / 3, 0.97)])
