@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench import pictures
-from bench.case import Figure, Measurement
+from bench.case import Figure, Measurement, Took
 from bench.must import MUST, Must, verdict
 from bench.questions import title
 from bench.run import Run
@@ -27,6 +27,7 @@ from bench.samples import (
 )
 
 BEYOND = f"the contestant's median is more than {UNSTEADY} times its own least sample"
+FAR = 2  # times the shortest way of a cache line in the same case
 UNITS = {
     "s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")),
     "bytes": ((2.0**20, "MiB"), (2.0**10, "KiB"), (1, "bytes")),
@@ -82,7 +83,7 @@ def markdown(run: Run, drawn: dict[str, list[str]]) -> str:
             parts.append(f"It failed:\n\n```text\n{run.failures[question]}\n```")
         parts += [f"![{title(question)}]({name})" for name in drawn.get(question, [])]
         mine = [m for m in run.measurements if m.question == question]
-        parts += [times(mine), *absences(mine)]
+        parts += [times(mine), *distances(mine), *absences(mine)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -199,6 +200,24 @@ def spread(samples: Sequence[float]) -> str:
         return ""
     low, high = quartiles(samples)
     return f" ±{50 * (high - low) / abs(statistics.median(samples) or 1):.0f}%"
+
+
+def distances(measured: Sequence[Measurement]) -> Iterator[str]:
+    """Say what differs between runs with processors near each other, and with others, where a case has both."""
+    rows = [["case", "contestant", "near", "far"]]
+    for m in measured:
+        far = [ns > FAR * min(m.core_to_core) for ns in m.core_to_core]
+        own, took = base(m), Took(m.samples, {}, m.rounds)
+        for name in m.samples:
+            found = took.ratios_of_runs(name, own) if own else []
+            groups = [[ratio for ratio, is_far in zip(found, far, strict=False) if is_far == k] for k in (False, True)]
+            if name != own and len(found) == len(far) and all(groups):
+                rows.append([m.case, name, *(f"{number(statistics.median(g))} ({len(g)} runs)" for g in groups)])
+    if len(rows) > 1:
+        yield (
+            f"The same ratios, where a cache line's way from core to core was short, and more than {FAR} times as "
+            f"long:\n\n{table(rows)}"
+        )
 
 
 def absences(measured: Sequence[Measurement]) -> Iterator[str]:
