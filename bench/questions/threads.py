@@ -33,15 +33,13 @@ def question(quick: bool) -> Question:
                 nbytes=work.nbytes,
                 x=threads,
                 series=f"2^{k} elements",
-                warm=3,
             )
 
 
 def limited(name: str, limit: Callable[[int], Any], work: Work, threads: int) -> Contestant:
-    """Set a library's number of threads before each of its calls."""
-    made = contestants(work, [name])[name]()
-    made.before = lambda: limit(threads)
-    return made
+    """Set a library's number of threads, which is the same for all of its calls in a case."""
+    limit(threads)
+    return contestants(work, [name])[name]()
 
 
 def _numba(threads: int) -> None:
