@@ -865,11 +865,12 @@ class TestStopping:
         assert 0.69 < found.x[0] <= 0.7
 
     @pytest.mark.parametrize(
-        ("start", "bounds"),
-        [([-1.2, 1.0, 0.5, 0.3], None), ([-1.2, 1.0] * 2, [(-2, 0.5)] * 4)],
+        ("start", "bounds", "most"),
+        # 1.3 times SciPy's 40 and 34 evaluations, with OpenBLAS's kernels for AVX2; with others it takes 32 to 40.
+        [([-1.2, 1.0, 0.5, 0.3], None, 52), ([-1.2, 1.0] * 2, [(-2, 0.5)] * 4, 44)],
         ids=["free", "bounded"],
     )
-    def test_an_ftol_of_zero_is_a_function_that_does_not_fall(self, start, bounds):
+    def test_an_ftol_of_zero_is_a_function_that_does_not_fall(self, start, bounds, most):
         options = {"ftol": 0.0, "gtol": 0.0, "history": True}
         found = gs.minimize(rosen, start, jac=rosen_der, bounds=bounds, options=options)
         scipys = optimize.minimize(
@@ -877,7 +878,7 @@ class TestStopping:
         )
         assert (found.status, scipys.status) == (0, 0)
         assert "ftol = 0" in found.message
-        assert found.nfev <= 2 * scipys.nfev  # whose number is 32 to 40, by the kernels that BLAS chooses
+        assert found.nfev <= most
         falls = -np.diff(found.history["fun"])
         assert falls[-1] == 0
         assert (falls[:-1] > 0).all()
