@@ -102,15 +102,9 @@ def spread(flat: Array) -> Array:
 class Took(dict[str, list[float]]):
     """The samples of a case; what was not measured gives NaN."""
 
-    def __init__(
-        self,
-        samples: Mapping[str, list[float]],
-        nbytes: Mapping[str, int],
-        rounds: Sequence[int],
-        core_to_core: Sequence[float] = (),
-    ) -> None:
+    def __init__(self, samples: Mapping[str, list[float]], nbytes: Mapping[str, int], rounds: Sequence[int]) -> None:
         super().__init__(samples)
-        self.nbytes, self.rounds, self.core_to_core = nbytes, rounds, core_to_core  # the last two of each run
+        self.nbytes, self.rounds = nbytes, rounds  # of each run
 
     def median(self, name: str) -> float:
         """Median of a contestant's samples."""

@@ -212,12 +212,17 @@ def distances(measured: Sequence[Measurement]) -> Iterator[str]:
             found = took.ratios_of_runs(name, own) if own else []
             groups = [[ratio for ratio, is_far in zip(found, far, strict=False) if is_far == k] for k in (False, True)]
             if name != own and len(found) == len(far) and all(groups):
-                rows.append([m.case, name, *(f"{number(statistics.median(g))} ({len(g)} runs)" for g in groups)])
+                rows.append([m.case, name, *map(median_of, groups)])
     if len(rows) > 1:
         yield (
             f"The same ratios, where a cache line's way from core to core was short, and more than {FAR} times as "
             f"long:\n\n{table(rows)}"
         )
+
+
+def median_of(ratios: Sequence[float]) -> str:
+    """Write a median, and of how many runs it is."""
+    return f"{number(statistics.median(ratios))} ({len(ratios)} run{'s'[: len(ratios) > 1]})"
 
 
 def absences(measured: Sequence[Measurement]) -> Iterator[str]:

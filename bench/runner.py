@@ -40,7 +40,7 @@ class Runner:
         def answer(case: Case) -> tuple[Measurement, Took]:
             done = self.measure(name, case)
             nbytes = dict.fromkeys(done.samples, case.nbytes) | done.bytes_of
-            return done, Took(done.samples, nbytes, done.rounds, done.core_to_core)
+            return done, Took(done.samples, nbytes, done.rounds)
 
         rounds = None
         for item in play(question, answer):

@@ -230,7 +230,7 @@ def test_runs_with_processors_far_from_each_other_are_told_apart():
     m = measurement(gradstep=1.0)
     m.samples = {"gradstep": [1.0, 1.0, 2.0, 2.0, 1.0], "NumPy": [4.0, 4.0, 5.0, 5.0, 6.0]}
     m.rounds, m.core_to_core = [2, 2, 1], [30.0, 160.0, 40.0]
-    assert f"| {m.case} | NumPy | 5 (2 runs) | 2.5 (1 runs) |" in report.markdown(run_of([m]), {})
+    assert f"| {m.case} | NumPy | 5 (2 runs) | 2.5 (1 run) |" in report.markdown(run_of([m]), {})
     m.core_to_core = [30.0, 31.0, 40.0]
     assert "more than 2 times" not in report.markdown(run_of([m]), {})
     m.core_to_core = [30.0]  # not known of all

@@ -37,8 +37,6 @@ def question(quick: bool) -> Question:
         ratios = took.ratios_of_runs("gradstep", "NumPy")
         yield Figure(f"MLP iteration, width {width}, worst of its runs", max(ratios), f"iteration {width}")
         yield Figure(f"for comparison: median of {len(ratios)} runs, width {width}", float(np.median(ratios)))
-        latency = float(np.median(took.core_to_core or [np.nan]))
-        yield Figure(f"for comparison: nanoseconds from core to core, median of these runs, width {width}", latency)
 
 
 def neighbours(where: str, first: str = "numpy") -> Question:

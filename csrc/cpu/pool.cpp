@@ -110,7 +110,9 @@ Pool& pool() {
 
 void share_pool(const Work& work, int threads) {
   if (pool().share(work, threads)) return;
-  for (std::uint32_t part = 0; part < work.parts; ++part) work.task(work.context, part);
+  Shares alone;
+  alone.deal(work, 1);
+  alone.drain(0, [](const Work&) {});
 }
 
 }  // namespace gradstep
