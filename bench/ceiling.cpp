@@ -19,9 +19,12 @@ static void sweep(float* const* arrays, std::int64_t begin, std::int64_t end) {
     if constexpr (streams > 1) sum += a[1][i];
     if constexpr (streams > 2) sum += a[2][i];
     if constexpr (streams > 3) sum += a[3][i];
+    if constexpr (streams > 4) sum += a[4][i];
     a[0][i] = sum;
     if constexpr (written > 1) a[1][i] = sum;
     if constexpr (written > 2) a[2][i] = sum;
+    if constexpr (written > 3) a[3][i] = sum;
+    if constexpr (written > 4) a[4][i] = sum;
   }
 }
 
@@ -45,13 +48,19 @@ static void share(std::int64_t n, std::int64_t multiple, int threads, const Do& 
   for (auto& thread : team) thread.join();
 }
 
-// Of 2 + states streams, all but the last are written back: parameter, states, and the gradient that is read.
-// One stream alone is only read. Each thread sweeps its share so many times: in a cache, its start would
-// count else.
-extern "C" void ceiling(float* const* a, int states, std::int64_t n, int threads, std::int64_t times) {
-  constexpr Work works[] = {read, sweep<1, 2>, sweep<2, 3>, sweep<3, 4>};
+// Of the streams of a step (parameter, states, an average, the gradient) the last is written back only if
+// gradients are zeroed; one stream alone is only read. Each thread sweeps its share so many times: in a cache,
+// its start would count else.
+extern "C" void ceiling(float* const* a, int streams, bool zeroing, std::int64_t n, int threads,
+                        std::int64_t times) {
+  constexpr Work works[][2] = {{read, read},
+                               {sweep<1, 2>, sweep<2, 2>},
+                               {sweep<2, 3>, sweep<3, 3>},
+                               {sweep<3, 4>, sweep<4, 4>},
+                               {sweep<4, 5>, sweep<5, 5>}};
+  const Work work = works[streams - 1][zeroing];
   share(n, 1, threads, [&](int, std::int64_t begin, std::int64_t end) {
-    for (std::int64_t k = 0; k < times; ++k) works[states + 1](a, begin, end);
+    for (std::int64_t k = 0; k < times; ++k) work(a, begin, end);
   });
 }
 
@@ -147,7 +156,7 @@ static void stay_on([[maybe_unused]] int processor) {
 // Nanoseconds that a cache line takes from one processor to another, in the fastest of some batches: others'
 // threads spin on the same processors.
 extern "C" double core_to_core(int first, int second) {
-  constexpr int batches = 50, turns = 200;
+  constexpr int batches = 20, turns = 200;
   alignas(64) std::atomic<int> ball{0};
   std::thread other([&] {
     stay_on(second);

@@ -8,14 +8,14 @@ from collections.abc import Iterator, Sequence
 
 from bench.case import Figure, Measurement
 from bench.contestants import peer_of
-from bench.must import MUST, verdict
+from bench.must import LEAST_ROUNDS, MUST, verdict
 from bench.report import table
 from bench.run import Run
-from bench.samples import OWN, ceiling_of, is_ours, number, quartiles, ratios
+from bench.samples import OWN, ceiling_of, is_far, is_ours, number, of_rounds, quartiles, ratios
 
 MANY = 7  # rounds, whose quartiles tell something
-LEAST = 1.05  # smaller changes come from where arrays lie in memory
-LEAST_OF_FIGURES = 1.1  # before a bound on the way is no longer reached
+LEAST = 1.2  # smaller changes are those of another process: where arrays lie, and what neighbours do
+LEAST_OF_SIZES = 1.05
 LEAST_OF_FEW = 1.4  # of fewer rounds, and of times that are compared with nothing
 KINDS = (OWN, "ceiling", "NumPy")  # beside peers
 HEAD = ("question", "case", "contestant", "in", "before", "after", "change")
@@ -34,7 +34,8 @@ def text(before: Run, after: Run) -> str:
     if max(old, new) > LEAST_OF_FEW * min(old, new):
         parts.append(f"A line's way from core to core was {number(old)} ns, and now {number(new)}, in the median.")
     rows = [*changes(before, after), *presence(before, after)]
-    said = [*asked(before, after), *([table([HEAD, *rows])] if rows else []), *judged(before, after)]
+    told = [table([HEAD, *rows])] if rows else []
+    said = [*asked(before, after), *told, *judged(before, after), *moved(before, after)]
     return "\n\n".join([*parts, *(said or ["Nothing changed beyond noise."])])
 
 
@@ -53,6 +54,13 @@ def asked(before: Run, after: Run) -> Iterator[str]:
             yield f"Asked in the {which} run alone: {', '.join(alone)}."
 
 
+def moved(before: Run, after: Run) -> Iterator[str]:
+    """Say which cases are not compared, because the host had moved processors."""
+    if cases := [m.case for was, m in _pairs(before, after) if m.samples and not alike(was, m)[1].samples]:
+        more = f" and {len(cases) - 3} more" if cases[3:] else ""
+        yield f"Near processors in one run, far ones in the other, so not compared: {', '.join(cases[:3])}{more}."
+
+
 def judged(before: Run, after: Run) -> Iterator[str]:
     """Say which bounds are judged otherwise now, and which are gone though all questions were asked again."""
     now = {figure.what: figure for figure in after.figures}
@@ -69,9 +77,23 @@ def judged(before: Run, after: Run) -> Iterator[str]:
 def changes(before: Run, after: Run) -> Iterator[Row]:
     """Yield a row for each contestant that changed against most of the others of its case."""
     for was, m in _pairs(before, after):
-        for name in m.samples:
-            if name in was.samples and (how := changed(was, m, name)):
+        then, now = alike(was, m)
+        for name in now.samples:
+            if name in then.samples and (how := changed(then, now, name)):
                 yield (m.question, m.case, name, *how)
+
+
+def alike(was: Measurement, m: Measurement) -> tuple[Measurement, Measurement]:
+    """Return both in rounds with processors near each other, or far, whichever they have more of: nothing of few."""
+    least = min([*was.core_to_core, *m.core_to_core], default=math.inf)
+    afar = is_far(was, least), is_far(m, least)
+    if not all(afar):
+        return was, m
+    shared = {far: min(there.count(far) for there in afar) for far in (False, True)}
+    far = max(shared, key=lambda far: shared[far])
+    enough = shared[far] >= min(LEAST_ROUNDS, *map(len, afar))
+    there = [[enough and kind == far for kind in kinds] for kinds in afar]
+    return of_rounds(was, there[0]), of_rounds(m, there[1])
 
 
 def changed(was: Measurement, m: Measurement, name: str) -> Row:
@@ -118,7 +140,7 @@ def way(a: Sequence[float], b: Sequence[float], alone: bool = False, exact: bool
     """
     few = min(len(a), len(b)) < MANY
     (a_low, a_high), (b_low, b_high) = ((min(s), max(s)) if few else quartiles(s) for s in (a, b))
-    least = LEAST if exact or not (few or alone) else LEAST_OF_FEW
+    least = LEAST_OF_SIZES if exact else LEAST_OF_FEW if few or alone else LEAST
     factor = statistics.median(b) / statistics.median(a)
     return int(a_high < b_low and factor > least) - int(b_high < a_low and factor * least < 1)
 
@@ -142,7 +164,7 @@ def presence(before: Run, after: Run) -> Iterator[Row]:
 def _near(figure: Figure, new: Figure) -> bool:
     """Whether both are judged, and their values differ by no more than figures of one commit do."""
     low, high = sorted((figure.value, new.value))
-    return {verdict(figure), verdict(new)} == {"yes", "NO"} and high <= LEAST_OF_FIGURES * low
+    return {verdict(figure), verdict(new)} == {"yes", "NO"} and high <= LEAST * low
 
 
 def _states(m: Measurement | None) -> dict[str, str]:

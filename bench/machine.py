@@ -30,7 +30,7 @@ OWN_POLICIES = {
     "openmp": "as those of its OpenMP",
 }
 SOURCES = ("csrc", "CMakeLists.txt")  # of the native module
-PACKAGES = ("numpy", "scipy", "numexpr", "numba", "torch", "jax", "optax", "deepspeed", "thinc", "scikit-learn", "cupy")
+MODULES = ("numpy", "scipy", "numexpr", "numba", "torch", "jax", "optax", "deepspeed", "thinc", "sklearn", "cupy")
 
 
 def facts() -> dict[str, Any]:
@@ -113,13 +113,9 @@ def caches() -> dict[str, int]:
 
 def versions() -> dict[str, str]:
     """Versions of the peers that are installed."""
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    packages = metadata.packages_distributions()  # CuPy's is called after its CUDA
+    names = (name for module in MODULES for name in dict.fromkeys(packages.get(module, ())))
+    return {name: metadata.version(name) for name in names}
 
 
 def pools() -> list[dict[str, Any]]:

@@ -8,15 +8,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench import pictures
-from bench.case import Figure, Measurement, Took
-from bench.must import MUST, Must, verdict
+from bench.case import Figure, Measurement
+from bench.contestants import peer_of
+from bench.must import LEAST_ROUNDS, MUST, Must, verdict
 from bench.questions import title
 from bench.run import Run
 from bench.samples import (
+    FAR,
     OWN,
     UNSTEADY,
     base,
     ceiling_of,
+    is_far,
     is_ours,
     is_per_byte,
     is_unsteady,
@@ -27,7 +30,6 @@ from bench.samples import (
 )
 
 BEYOND = f"the contestant's median is more than {UNSTEADY} times its own least sample"
-FAR = 2  # times the shortest way of a cache line in the same case
 UNITS = {
     "s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")),
     "bytes": ((2.0**20, "MiB"), (2.0**10, "KiB"), (1, "bytes")),
@@ -118,7 +120,7 @@ def _where(run: Run) -> str:
 
 
 def core_to_core(run: Run) -> str:
-    """Return the range of latencies before the cases of each question."""
+    """Return the range of latencies before the rounds of each question."""
     known: dict[str, list[float]] = {}
     for m in run.measurements:
         known.setdefault(m.question, []).extend(m.core_to_core)
@@ -203,26 +205,25 @@ def spread(samples: Sequence[float]) -> str:
 
 
 def distances(measured: Sequence[Measurement]) -> Iterator[str]:
-    """Say what differs between runs with processors near each other, and with others, where a case has both."""
+    """Say what differs between rounds with processors near each other, and with others, where a case has both."""
     rows = [["case", "contestant", "near", "far"]]
     for m in measured:
-        far = [ns > FAR * min(m.core_to_core) for ns in m.core_to_core]
-        own, took = base(m), Took(m.samples, {}, m.rounds)
-        for name in m.samples:
-            found = took.ratios_of_runs(name, own) if own else []
-            groups = [[ratio for ratio, is_far in zip(found, far, strict=False) if is_far == k] for k in (False, True)]
-            if name != own and len(found) == len(far) and all(groups):
+        own, afar = base(m), is_far(m)
+        for name in m.samples if own else ():
+            found = list(zip(ratios(m, name, own or ""), afar, strict=False))
+            groups = [[ratio for ratio, is_afar in found if is_afar == k] for k in (False, True)]
+            if name != own and min(map(len, groups)) >= LEAST_ROUNDS:
                 rows.append([m.case, name, *map(median_of, groups)])
     if len(rows) > 1:
         yield (
-            f"The same ratios, where a cache line's way from core to core was short, and more than {FAR} times as "
-            f"long:\n\n{table(rows)}"
+            f"The same ratios, in rounds in which a cache line's way from core to core was short, and more than {FAR} "
+            f"times as long:\n\n{table(rows)}"
         )
 
 
 def median_of(ratios: Sequence[float]) -> str:
-    """Write a median, and of how many runs it is."""
-    return f"{number(statistics.median(ratios))} ({len(ratios)} run{'s'[: len(ratios) > 1]})"
+    """Write a median, and of how many rounds it is."""
+    return f"{number(statistics.median(ratios))} ({len(ratios)} rounds)"
 
 
 def absences(measured: Sequence[Measurement]) -> Iterator[str]:
@@ -252,9 +253,7 @@ def show(run: Run) -> None:
         own = base(m)
         if own is None:
             continue
-        others = {
-            n: ratios(m, n, own) for n in m.samples if not n.startswith((OWN, "ceiling")) and n not in (own, "NumPy")
-        }
+        others = {n: ratios(m, n, own) for n in m.samples if peer_of(n) and n not in (own, "NumPy")}
         fastest = min(others, key=lambda n: statistics.median(others[n]), default=None)
         first = quantity(statistics.median(m.samples[own]), m.unit)
         shown = (name if name in m.samples and name != own else None for name in (ceiling_of(m), "NumPy"))

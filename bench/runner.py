@@ -57,7 +57,6 @@ class Runner:
         for _ in range(runs):
             if done.runs and self.clock() > self.until:
                 break
-            done.core_to_core += [t for t in [self.core_to_core()] if t is not None]
             ready = self._ready(case, done)
             repeats = {name: self._repeats(case, c) for name, c in ready.items()}
             until = self.clock() + case.seconds / runs / (QUICKER if self.quick else 1)
@@ -65,6 +64,7 @@ class Runner:
             for k in range(case.rounds):
                 if (k >= LEAST_ROUNDS and self.clock() > until) or (k and self.clock() > self.until):
                     break
+                done.core_to_core += [t for t in [self.core_to_core()] if t is not None]
                 for name in _rotated(list(ready), k):
                     took = self._turn(case, ready[name], repeats[name])
                     done.samples.setdefault(name, []).append(float(f"{took:.4g}"))
@@ -78,7 +78,8 @@ class Runner:
     def _ready(self, case: Case, done: Measurement) -> dict[str, Contestant]:
         ready: dict[str, Contestant] = {}
         expected = None
-        for name, make in case.contestants.items():
+        for name in _rotated(list(case.contestants), done.runs):  # none has always the same place in memory
+            make = case.contestants[name]
             if peer_of(name) not in (None, *self.peers) or name in done.absent:
                 continue
             try:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import compress
 
 from bench.case import Measurement
 
 OWN = "gradstep"
 OURS = (OWN, "step", "matmul after a step")  # beginnings of names; the others beside a matmul
+FAR = 2  # times the shortest way of a cache line from core to core
 UNSTEADY = 3  # times the least sample: a median beyond says how threads were scheduled
 
 
@@ -47,6 +51,18 @@ def ratios(m: Measurement, name: str, own: str) -> list[float]:
     """Return a contestant's time in ours, round by round; for as many bytes, where both say how many."""
     more = bytes_of(m, name) / bytes_of(m, own) if m.nbytes else 1.0
     return [theirs / mine / more for theirs, mine in zip(m.samples[name], m.samples[own], strict=False)]
+
+
+def is_far(m: Measurement, least: float = math.inf) -> list[bool]:
+    """Return for each round whether processors were far from each other; nothing where that is not known."""
+    known = m.core_to_core if len(m.core_to_core) == sum(m.rounds) else []
+    return [ns > FAR * min(least, *known) for ns in known]
+
+
+def of_rounds(m: Measurement, wanted: Sequence[bool]) -> Measurement:
+    """Return the samples of some rounds alone."""
+    kept = {name: list(compress(took, wanted)) for name, took in m.samples.items()}
+    return replace(m, samples={name: took for name, took in kept.items() if took})
 
 
 def quartiles(samples: Sequence[float]) -> tuple[float, float]:

@@ -104,9 +104,14 @@ class Work:
         return self.elements * self.itemsize
 
     @property
+    def streams(self) -> int:
+        """Number of arrays that a step walks over for each parameter."""
+        return 2 + self.spec.states + (self.average is not None)
+
+    @property
     def footprint(self) -> int:
         """Bytes that a step walks over."""
-        return 2 * self.nbytes_of_params + self.elements * self.state_itemsize * self.spec.states
+        return 2 * self.nbytes_of_params + self.elements * self.state_itemsize * (self.streams - 2)
 
     @property
     def surrounded(self) -> bool:

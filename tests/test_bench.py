@@ -214,27 +214,49 @@ def test_a_ratio_is_that_of_the_middle_run():
 
 
 def test_the_way_from_core_to_core_is_told(runner, clock):
-    near, far = iter([30.0, 32.0]), iter([None, 160.0])
+    near, far = iter([30.0, 32.0, 31.0, 31.0]), iter([None, 160.0, 160.0, 160.0])
     runner.core_to_core = lambda: next(near)
-    before = runner.measure("q", Case("case", {"a": taking(clock, 1e-3)}, runs=2))
-    assert before.core_to_core == [30.0, 32.0]
+    before = runner.measure("q", Case("case", {"a": taking(clock, 1e-3)}, runs=2, rounds=2))
+    assert before.core_to_core == [30.0, 32.0, 31.0, 31.0]  # before each round of each run
     runner.core_to_core = lambda: next(far)
-    after = runner.measure("q", Case("case", {"a": taking(clock, 1e-3)}, runs=2))
-    assert after.core_to_core == [160.0]
+    after = runner.measure("q", Case("case", {"a": taking(clock, 1e-3)}, runs=2, rounds=2))
+    assert after.core_to_core == [160.0] * 3
     assert "core to core: 30 to 160 ns in `q`" in report.markdown(run_of([before, after]), {})
     assert "was 31 ns, and now 160" in compare.text(run_of([before]), run_of([after]))
     assert "core to core" not in compare.text(run_of([before]), run_of([measurement(gradstep=1.0)]))
 
 
-def test_runs_with_processors_far_from_each_other_are_told_apart():
+def test_rounds_with_processors_far_from_each_other_are_told_apart():
     m = measurement(gradstep=1.0)
-    m.samples = {"gradstep": [1.0, 1.0, 2.0, 2.0, 1.0], "NumPy": [4.0, 4.0, 5.0, 5.0, 6.0]}
-    m.rounds, m.core_to_core = [2, 2, 1], [30.0, 160.0, 40.0]
-    assert f"| {m.case} | NumPy | 5 (2 runs) | 2.5 (1 run) |" in report.markdown(run_of([m]), {})
-    m.core_to_core = [30.0, 31.0, 40.0]
-    assert "more than 2 times" not in report.markdown(run_of([m]), {})
-    m.core_to_core = [30.0]  # not known of all
-    assert "more than 2 times" not in report.markdown(run_of([m]), {})
+    m.samples = {"gradstep": [1.0] * 4 + [2.0] * 3, "NumPy": [4.0, 5.0, 4.0, 5.0, 5.0, 5.0, 5.0]}
+    m.rounds, m.core_to_core = [3, 4], [30.0, 31.0, 40.0, 32.0] + [160.0] * 3
+    assert f"| {m.case} | NumPy | 4.5 (4 rounds) | 2.5 (3 rounds) |" in report.markdown(run_of([m]), {})
+    for ways in ([30.0] * 7, [30.0] * 5 + [160.0] * 2, [30.0] * 3 + [160.0] * 3):  # one kind, few, not known of all
+        m.core_to_core = ways
+        assert "more than 2 times" not in report.markdown(run_of([m]), {})
+
+
+def test_rounds_of_one_kind_are_compared():
+    def run(ways):
+        m = measurement(gradstep=1.0, NumPy=9.0)
+        slow = [way > 100 for way in ways]
+        m.samples = {"gradstep": [1.0 + 0.01 * k + s for k, s in enumerate(slow)], "NumPy": [9.0] * len(ways)}
+        m.rounds, m.core_to_core = [len(ways)], ways
+        return run_of([m])
+
+    near, far = [30.0] * 9, [150.0] * 9
+    assert "+" in compare.text(run([31.0] * 9), with_slower(run(near)))
+    assert not list(compare.changes(run(near + [150.0] * 3), run([30.0] * 3 + far)))
+    assert "so not compared: AdamW, 10^3." in compare.text(run(near), run(far))
+    assert "not compared" not in compare.text(run(near), run([30.0] * 3 + far))
+    assert list(compare.changes(run([*far, 30.0]), with_slower(run(far))))
+
+
+def with_slower(run):
+    """Return a run in which gradstep took three times as long."""
+    for m in run.measurements:
+        m.samples["gradstep"] = [3 * took for took in m.samples["gradstep"]]
+    return run
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="asks Linux")
@@ -685,12 +707,22 @@ def test_the_last_element_is_always_looked_at(n):
 
 def test_ceilings_begin_on_cache_lines():
     for n in (1000, 100_000):
-        assert {a.ctypes.data % 64 for a in ceiling.in_lines(n, 4)} == {0}
+        arrays = ceiling.in_lines(n, 5)
+        assert {a.ctypes.data % 64 for a in arrays} == {0}
+        assert [a.ctypes.data % 4096 for a in arrays] == [0, 1536, 3072, 512, 2048]  # loads wait for stores else
 
 
 def every_other(run, k):
     """Return a run of every other round."""
-    halves = [replace(m, samples={name: took[k::2] for name, took in m.samples.items()}) for m in run.measurements]
+    halves = [
+        replace(
+            m,
+            samples={name: took[k::2] for name, took in m.samples.items()},
+            rounds=[len(range(sum(m.rounds))[k::2])],
+            core_to_core=m.core_to_core[k::2],
+        )
+        for m in run.measurements
+    ]
     return run_of([m for m in halves if all(m.samples.values())])
 
 

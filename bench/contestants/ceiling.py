@@ -12,6 +12,7 @@ import tempfile
 import timeit
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from bench.case import Absent, Array, Contestant
 from bench.work import Work
 from gradstep import _cpu
 from gradstep.solve.vectors import Space
-from gradstep.states import zeros_like
+from gradstep.states import PAGE
 
 IN_CACHE = 1 << 28  # bytes that a call sweeps at least: neither the start of threads nor cold caches may count
 
@@ -64,22 +65,23 @@ def core_to_core() -> float | None:
     return float(f"{measure(own[0], own[-1]):.3g}")
 
 
-def streams(arrays: Sequence[Array], threads: int) -> Contestant:
-    """Sweep arrays of one size: all but one are written, and one alone is only read."""
+def streams(arrays: Sequence[Array], threads: int, zeroing: bool = False) -> Contestant:
+    """Sweep arrays of one size: all are written but the last, and that one too by a step that zeroes gradients."""
     sweep = library().ceiling
-    pointers = (ctypes.c_void_p * len(arrays))(*(a.ctypes.data for a in arrays))
-    n = arrays[0].size
-    written = max(1, len(arrays) - 1) if len(arrays) > 1 else 0
-    steps = max(1, IN_CACHE // (4 * n * len(arrays)))
-    moved = 4 * n * (len(arrays) + written)
-    return Contestant(
-        lambda: sweep(pointers, len(arrays) - 2, ctypes.c_int64(n), threads, steps), steps=steps, nbytes=moved
-    )
+    count, n = len(arrays), arrays[0].size
+    pointers = (ctypes.c_void_p * count)(*(a.ctypes.data for a in arrays))
+    written = count - 1 + (zeroing and count > 1)
+    steps = max(1, IN_CACHE // (4 * n * count))
+    call = partial(sweep, pointers, count, ctypes.c_bool(zeroing), ctypes.c_int64(n), threads, ctypes.c_int64(steps))
+    return Contestant(call, steps=steps, nbytes=4 * n * (count + written))
 
 
 def in_lines(n: int, count: int) -> list[Array]:
-    """Return arrays that begin on cache lines, at places of a page like those of states of 16-bit parameters."""
-    arrays = [zeros_like([np.empty(n, np.float16)], k)[0] for k in range(count)]
+    """Return arrays that begin on cache lines, at places of a page that lie apart: the same in every process."""
+    room = -(-4 * n // PAGE) * PAGE + 3 * PAGE // 8
+    memory = np.zeros(PAGE + count * room, np.uint8)
+    begin = -memory.ctypes.data % PAGE
+    arrays: list[Array] = [np.ndarray(n, np.float32, memory, begin + k * room) for k in range(count)]
     for array in arrays:
         array.fill(1)  # untouched pages would all be read from one page of zeros
     return arrays
@@ -87,8 +89,8 @@ def in_lines(n: int, count: int) -> list[Array]:
 
 def all_threads(work: Work, threads: int | None = None) -> Contestant:
     """Sweep the streams of a step, as many bytes in all, in float32."""
-    n = max(1, math.ceil(work.footprint / 4 / (2 + work.spec.states)))
-    return streams(in_lines(n, 2 + work.spec.states), threads or gs.get_num_threads())
+    n = max(1, math.ceil(work.footprint / 4 / work.streams))
+    return streams(in_lines(n, work.streams), threads or gs.get_num_threads(), work.zero_grads)
 
 
 def one_thread(work: Work) -> Contestant:

@@ -46,13 +46,12 @@ def figures_of_clipping(took: Took, key: str) -> Iterator[Figure]:
 
 
 def case(name: str, work: Work, more: dict[str, partial[Contestant]] | None = None) -> Case:
-    """Return a case with the ceiling of plain AdamW, and that of reading gradients once."""
+    """Return a case with the ceiling of its one pass that writes, and that of reading gradients once."""
     large = len(work.sizes) == 1
-    plain = Work("AdamW", work.sizes)
     makers = contestants(work, BOTH) | (more or {})
     if large:
-        makers["ceiling"] = partial(ceiling.all_threads, plain)
-        makers["reading the gradients"] = partial(ceiling.reading, plain)
+        makers["ceiling"] = partial(ceiling.all_threads, work)
+        makers["reading the gradients"] = partial(ceiling.reading, work)
     return Case(
         name,
         makers,
