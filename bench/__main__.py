@@ -58,7 +58,9 @@ def main() -> int:
     elif args.command == "readme":
         readme.rewrite(args.run)
     elif args.command == "report":
-        report.write(report.read(args.run), args.run.parent)
+        run = report.read(args.run)
+        writable(args.run.parent)
+        report.write(run, args.run.parent)
     else:
         return suite(args)
     return 0
@@ -92,8 +94,11 @@ def writable(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
+        for name in ("run.json", "report.md"):
+            if (folder / name).exists():
+                (folder / name).open("a").close()
     except OSError as error:
-        raise SystemExit(f"--output {folder}: expected a folder to write to: {error.strerror}") from None
+        raise SystemExit(f"{folder}: expected a folder to write to: {error.strerror}") from None
 
 
 def command(args: argparse.Namespace) -> str:

@@ -28,9 +28,14 @@ MUST = {
     "fused": Must("1,000 arrays of 1,000 elements: of the time of PyTorch's fused AdamW", "at most", 0.08),
     "small": Must("one array of 100 elements: microseconds", "at most", 2.0),
     "step": Must("a step right after a matmul, of a single-threaded one as long after the last", "at most", 1.3),
+    "step at once": Must("the same, of one at once, out of caches that are its own still", "at most", 1.3),
     "matmul": Must("a matmul right after a step, of one with no step before it", "at most", 1.1),
-    "iteration 256": Must("a NumPy MLP iteration, width 256, of that with the NumPy update", "at most", 0.95),
-    "iteration 1024": Must("a NumPy MLP iteration, width 1024, of that with the NumPy update", "at most", 0.80),
+    "iteration 256": Must(
+        "a NumPy MLP iteration, width 256, of that with the NumPy update, worst of 20 runs", "at most", 0.95
+    ),
+    "iteration 1024": Must(
+        "a NumPy MLP iteration, width 1024, of that with the NumPy update, worst of 20 runs", "at most", 0.80
+    ),
     "clipping": Must("AdamW with `clip_norm` on 2^25 elements, of AdamW alone", "at most", 1.22),
     "clipping torch": Must("the same, of PyTorch's `clip_grad_norm_` and fused AdamW", "at most", 0.9),
     "storage": Must("AdamW on bfloat16 and float16: share of what memory allows for its bytes", "at least", 0.80),

@@ -677,6 +677,7 @@ def test_of_ours_and_one_other_ours_is_told():
     assert rows_of(m, scaled(m, 1.5, ("gradstep, ",))) == [("gradstep, arrays used again", "+50%")]
 
 
+in_lines = ceiling.in_lines
 KEPT = readme.ROOT / "bench/results/amd-zen4/run.json"
 
 
@@ -703,6 +704,25 @@ def test_the_last_element_is_always_looked_at(n):
     assert seen[-1] == n - 1
     assert 0 < seen.size <= 8192
     assert sample(np.zeros(0)).size == 0
+
+
+@pytest.mark.parametrize(
+    ("work", "written"),
+    [
+        (Work("SGD", (4096,)), [True, False]),
+        (Work("AdamW", (4096,)), [True, True, True, False]),
+        (Work("AdamW", (4096,), average=0.9, zero_grads=True), [True] * 5),
+        (Work("SGD momentum", (4096,), average=0.9), [True] * 3 + [False]),
+    ],
+)
+def test_ceilings_have_the_streams_of_a_step(work, written, monkeypatch):
+    made = []
+    monkeypatch.setattr(ceiling, "in_lines", lambda n, count: made.extend(in_lines(n, count)) or made)
+    sweeps = ceiling.all_threads(work)
+    assert sweeps.nbytes == work.nbytes
+    sweeps.call()
+    assert [bool((a != 1).all()) for a in made] == written
+    assert [bool((a == 1).all()) for a in made] == [not each for each in written]
 
 
 def test_ceilings_begin_on_cache_lines():
@@ -988,6 +1008,11 @@ def test_output_that_cannot_be_made_is_told(tmp_path, monkeypatch):
     for output in ("file", "file/folder"):
         with pytest.raises(SystemExit, match="expected a folder to write to"):
             program.suite(parser().parse_args(["--output", str(tmp_path / output)]))
+    for name in ("run.json", "report.md"):
+        (tmp_path / "run" / name).mkdir(parents=True)
+        with pytest.raises(SystemExit, match="run: expected a folder to write to: Is a directory"):
+            program.writable(tmp_path / "run")
+        (tmp_path / "run" / name).rmdir()
 
 
 def test_a_signal_that_ended_a_question_is_named(tmp_path, monkeypatch):

@@ -12,7 +12,6 @@ import tempfile
 import timeit
 from collections.abc import Sequence
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,12 +67,18 @@ def core_to_core() -> float | None:
 def streams(arrays: Sequence[Array], threads: int, zeroing: bool = False) -> Contestant:
     """Sweep arrays of one size: all are written but the last, and that one too by a step that zeroes gradients."""
     sweep = library().ceiling
-    count, n = len(arrays), arrays[0].size
+    count, n = len(arrays), ctypes.c_int64(arrays[0].size)
     pointers = (ctypes.c_void_p * count)(*(a.ctypes.data for a in arrays))
-    written = count - 1 + (zeroing and count > 1)
-    steps = max(1, IN_CACHE // (4 * n * count))
-    call = partial(sweep, pointers, count, ctypes.c_bool(zeroing), ctypes.c_int64(n), threads, ctypes.c_int64(steps))
-    return Contestant(call, steps=steps, nbytes=4 * n * (count + written))
+    moved = sum(a.nbytes for a in arrays)
+    steps = max(1, IN_CACHE // moved)
+    moved += moved // count * (count - 1 + (zeroing and count > 1))
+
+    def call() -> None:
+        sweep(
+            pointers, len(arrays), ctypes.c_bool(zeroing), n, threads, ctypes.c_int64(steps)
+        )  # which keeps the arrays
+
+    return Contestant(call, steps=steps, nbytes=moved)
 
 
 def in_lines(n: int, count: int) -> list[Array]:

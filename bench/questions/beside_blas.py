@@ -45,10 +45,10 @@ def neighbours(where: str, first: str = "numpy") -> Question:
     A step alone comes as long after the last one as a step after a matmul; the one "at once" finds its arrays in the
     caches still.
     """
-    work = Work("AdamW", (N,))
+    work, at_once = Work("AdamW", (N,)), "step, 1 thread, at once"
     makers = {
         "step, 1 thread": partial(stepping, work, 1, waiting),
-        "step, 1 thread, at once": partial(stepping, work, 1),
+        at_once: partial(stepping, work, 1),
         "step after a matmul": partial(stepping, work, ALL, matmul),
         "step after a matmul, 1 thread": partial(stepping, work, 1, matmul),
         "matmul": partial(multiplying, work, None),
@@ -67,7 +67,7 @@ def neighbours(where: str, first: str = "numpy") -> Question:
     for what, name, other, key in (
         ("step after a matmul, of a single-threaded one alone", "step after a matmul", "step, 1 thread", "step"),
         ("single-threaded step after a matmul, of one alone", "step after a matmul, 1 thread", "step, 1 thread", ""),
-        ("for comparison: step after a matmul, of one at once", "step after a matmul", "step, 1 thread, at once", ""),
+        ("step after a matmul, of a single-threaded one at once", "step after a matmul", at_once, "step at once"),
         ("matmul after a step, of one without", "matmul after a step", "matmul", "matmul"),
     ):
         for percent in (50, 90):
