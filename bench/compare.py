@@ -56,7 +56,8 @@ def asked(before: Run, after: Run) -> Iterator[str]:
 
 def moved(before: Run, after: Run) -> Iterator[str]:
     """Say which cases are not compared, because the host had moved processors."""
-    if cases := [m.case for was, m in _pairs(before, after) if m.samples and not alike(was, m)[1].samples]:
+    same, pairs = _same(before, after), _pairs(before, after)
+    if cases := [m.case for was, m in pairs if m.samples and not alike(was, m, same)[1].samples]:
         more = f" and {len(cases) - 3} more" if cases[3:] else ""
         yield f"Near processors in one run, far ones in the other, so not compared: {', '.join(cases[:3])}{more}."
 
@@ -76,16 +77,20 @@ def judged(before: Run, after: Run) -> Iterator[str]:
 
 def changes(before: Run, after: Run) -> Iterator[Row]:
     """Yield a row for each contestant that changed against most of the others of its case."""
+    same = _same(before, after)
     for was, m in _pairs(before, after):
-        then, now = alike(was, m)
+        then, now = alike(was, m, same)
         for name in now.samples:
             if name in then.samples and (how := changed(then, now, name)):
                 yield (m.question, m.case, name, *how)
 
 
-def alike(was: Measurement, m: Measurement) -> tuple[Measurement, Measurement]:
-    """Return both in rounds with processors near each other, or far, whichever they have more of: nothing of few."""
-    least = min([*was.core_to_core, *m.core_to_core], default=math.inf)
+def alike(was: Measurement, m: Measurement, same: bool) -> tuple[Measurement, Measurement]:
+    """Return both in rounds with processors near each other, or far, whichever they have more of: nothing of few.
+
+    What is near on the `same` machine another may call far.
+    """
+    least = min([*was.core_to_core, *m.core_to_core], default=math.inf) if same else math.inf
     afar = is_far(was, least), is_far(m, least)
     if not all(afar):
         return was, m
@@ -165,6 +170,11 @@ def _near(figure: Figure, new: Figure) -> bool:
     """Whether both are judged, and their values differ by no more than figures of one commit do."""
     low, high = sorted((figure.value, new.value))
     return {verdict(figure), verdict(new)} == {"yes", "NO"} and high <= LEAST * low
+
+
+def _same(before: Run, after: Run) -> bool:
+    """Whether both were made on one kind of processor."""
+    return bool(before.machine["processor"] == after.machine["processor"])
 
 
 def _states(m: Measurement | None) -> dict[str, str]:

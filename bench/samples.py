@@ -56,7 +56,8 @@ def ratios(m: Measurement, name: str, own: str) -> list[float]:
 def is_far(m: Measurement, least: float = math.inf) -> list[bool]:
     """Return for each round whether processors were far from each other; nothing where that is not known."""
     known = m.core_to_core if len(m.core_to_core) == sum(m.rounds) else []
-    return [ns > FAR * min(least, *known) for ns in known]
+    least = min([least, *known])
+    return [ns > FAR * least for ns in known]
 
 
 def of_rounds(m: Measurement, wanted: Sequence[bool]) -> Measurement:

@@ -250,6 +250,23 @@ def test_rounds_of_one_kind_are_compared():
     assert "so not compared: AdamW, 10^3." in compare.text(run(near), run(far))
     assert "not compared" not in compare.text(run(near), run([30.0] * 3 + far))
     assert list(compare.changes(run([*far, 30.0]), with_slower(run(far))))
+    other = run(far)
+    other.machine = other.machine | {"processor": "of another machine, whose near is far on this one"}
+    assert "not compared" not in compare.text(run(near), other)
+
+
+def test_what_cannot_be_compiled_is_tried_once(monkeypatch):
+    tried = []
+    monkeypatch.setattr(ceiling, "library", lambda: tried.append(1) or absent())
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
+    ceiling._core_to_core.cache_clear()
+    assert [ceiling.core_to_core() for _ in range(3)] == [None] * 3
+    assert tried == [1]
+    ceiling._core_to_core.cache_clear()
+
+
+def absent():
+    raise Absent("no compiler")
 
 
 def with_slower(run):

@@ -54,14 +54,19 @@ def core_to_core() -> float | None:
     Hosts move the processors of a virtual machine: now they share a cache, now they do not.
     """
     own = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    if len(own) < 2:
-        return None
+    measure = _core_to_core() if len(own) > 1 else None
+    return float(f"{measure(own[0], own[-1]):.3g}") if measure else None
+
+
+@functools.cache
+def _core_to_core() -> Any:
+    """Return what measures it, None where it could not be compiled: once, since each round asks."""
     try:
         measure = library().core_to_core
     except Absent:
         return None
     measure.restype = ctypes.c_double
-    return float(f"{measure(own[0], own[-1]):.3g}")
+    return measure
 
 
 def streams(arrays: Sequence[Array], threads: int, zeroing: bool = False) -> Contestant:
@@ -73,10 +78,8 @@ def streams(arrays: Sequence[Array], threads: int, zeroing: bool = False) -> Con
     steps = max(1, IN_CACHE // moved)
     moved += moved // count * (count - 1 + (zeroing and count > 1))
 
-    def call() -> None:
-        sweep(
-            pointers, len(arrays), ctypes.c_bool(zeroing), n, threads, ctypes.c_int64(steps)
-        )  # which keeps the arrays
+    def call() -> None:  # which keeps the arrays
+        sweep(pointers, len(arrays), ctypes.c_bool(zeroing), n, threads, ctypes.c_int64(steps))
 
     return Contestant(call, steps=steps, nbytes=moved)
 
