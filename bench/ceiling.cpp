@@ -49,8 +49,8 @@ static void share(std::int64_t n, std::int64_t multiple, int threads, const Do& 
 }
 
 // Of the streams of a step (parameter, states, an average, the gradient) the last is written back only if
-// gradients are zeroed; one stream alone is only read. Each thread sweeps its share so many times: in a cache,
-// its start would count else.
+// gradients are zeroed; one stream alone is only read. Each thread sweeps its share so many times: in a
+// cache, its start would count else.
 extern "C" void ceiling(float* const* a, int streams, bool zeroing, std::int64_t n, int threads,
                         std::int64_t times) {
   constexpr Work works[][2] = {{read, read},
