@@ -237,19 +237,19 @@ def test_rounds_with_processors_far_from_each_other_are_told_apart():
 
 
 def test_rounds_of_one_kind_are_compared():
-    def run(ways):
+    def run(ways, factor=1):
         m = measurement(gradstep=1.0, NumPy=9.0)
         slow = [way > 100 for way in ways]
         m.samples = {"gradstep": [1.0 + 0.01 * k + s for k, s in enumerate(slow)], "NumPy": [9.0] * len(ways)}
         m.rounds, m.core_to_core = [len(ways)], ways
-        return run_of([m])
+        return run_of([scaled(m, factor)])
 
     near, far = [30.0] * 9, [150.0] * 9
-    assert "+" in compare.text(run([31.0] * 9), with_slower(run(near)))
+    assert "+" in compare.text(run([31.0] * 9), run(near, 3))
     assert not list(compare.changes(run(near + [150.0] * 3), run([30.0] * 3 + far)))
     assert "so not compared: AdamW, 10^3." in compare.text(run(near), run(far))
     assert "not compared" not in compare.text(run(near), run([30.0] * 3 + far))
-    assert list(compare.changes(run([*far, 30.0]), with_slower(run(far))))
+    assert list(compare.changes(run([*far, 30.0]), run(far, 3)))
     other = run(far)
     other.machine = other.machine | {"processor": "of another machine, whose near is far on this one"}
     assert "not compared" not in compare.text(run(near), other)
@@ -257,23 +257,17 @@ def test_rounds_of_one_kind_are_compared():
 
 def test_what_cannot_be_compiled_is_tried_once(monkeypatch):
     tried = []
-    monkeypatch.setattr(ceiling, "library", lambda: tried.append(1) or absent())
+
+    def library():
+        tried.append(1)
+        raise Absent("no compiler")
+
+    monkeypatch.setattr(ceiling, "library", library)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
     ceiling._core_to_core.cache_clear()
     assert [ceiling.core_to_core() for _ in range(3)] == [None] * 3
     assert tried == [1]
     ceiling._core_to_core.cache_clear()
-
-
-def absent():
-    raise Absent("no compiler")
-
-
-def with_slower(run):
-    """Return a run in which gradstep took three times as long."""
-    for m in run.measurements:
-        m.samples["gradstep"] = [3 * took for took in m.samples["gradstep"]]
-    return run
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="asks Linux")
@@ -694,7 +688,6 @@ def test_of_ours_and_one_other_ours_is_told():
     assert rows_of(m, scaled(m, 1.5, ("gradstep, ",))) == [("gradstep, arrays used again", "+50%")]
 
 
-in_lines = ceiling.in_lines
 KEPT = readme.ROOT / "bench/results/amd-zen4/run.json"
 
 
@@ -733,7 +726,7 @@ def test_the_last_element_is_always_looked_at(n):
     ],
 )
 def test_ceilings_have_the_streams_of_a_step(work, written, monkeypatch):
-    made = []
+    made, in_lines = [], ceiling.in_lines
     monkeypatch.setattr(ceiling, "in_lines", lambda n, count: made.extend(in_lines(n, count)) or made)
     sweeps = ceiling.all_threads(work)
     assert sweeps.nbytes == work.nbytes
