@@ -20,6 +20,7 @@ LEAST_OF_FEW = 1.4  # of fewer rounds, and of times that are compared with nothi
 KINDS = (OWN, "ceiling", "NumPy")  # beside peers
 HEAD = ("question", "case", "contestant", "in", "before", "after", "change")
 Row = tuple[str, ...]
+Pair = tuple[Measurement, Measurement]  # the same case in both runs
 
 
 def text(before: Run, after: Run) -> str:
@@ -33,9 +34,10 @@ def text(before: Run, after: Run) -> str:
     old, new = (latency(run) for run in (before, after))
     if max(old, new) > LEAST_OF_FEW * min(old, new):
         parts.append(f"A line's way from core to core was {number(old)} ns, and now {number(new)}, in the median.")
-    rows = [*changes(before, after), *presence(before, after)]
+    pairs = in_pairs(before, after)
+    rows = [*changes(pairs), *presence(before, after)]
     told = [table([HEAD, *rows])] if rows else []
-    said = [*asked(before, after), *told, *judged(before, after), *moved(before, after)]
+    said = [*asked(before, after), *told, *judged(before, after), *moved(pairs)]
     return "\n\n".join([*parts, *(said or ["Nothing changed beyond noise."])])
 
 
@@ -54,10 +56,9 @@ def asked(before: Run, after: Run) -> Iterator[str]:
             yield f"Asked in the {which} run alone: {', '.join(alone)}."
 
 
-def moved(before: Run, after: Run) -> Iterator[str]:
+def moved(pairs: Sequence[Pair]) -> Iterator[str]:
     """Say which cases are not compared, because the host had moved processors."""
-    same, pairs = _same(before, after), _pairs(before, after)
-    if cases := [m.case for was, m in pairs if m.samples and not alike(was, m, same)[1].samples]:
+    if cases := [m.case for _, m in pairs if m.rounds and not sum(m.rounds)]:
         more = f" and {len(cases) - 3} more" if cases[3:] else ""
         yield f"Near processors in one run, far ones in the other, so not compared: {', '.join(cases[:3])}{more}."
 
@@ -75,17 +76,23 @@ def judged(before: Run, after: Run) -> Iterator[str]:
             yield f"{figure.what}: {number(new.value)}, {said}."
 
 
-def changes(before: Run, after: Run) -> Iterator[Row]:
+def changes(pairs: Sequence[Pair]) -> Iterator[Row]:
     """Yield a row for each contestant that changed against most of the others of its case."""
-    same = _same(before, after)
-    for was, m in _pairs(before, after):
-        then, now = alike(was, m, same)
-        for name in now.samples:
-            if name in then.samples and (how := changed(then, now, name)):
+    for was, m in pairs:
+        for name in m.samples:
+            if name in was.samples and (how := changed(was, m, name)):
                 yield (m.question, m.case, name, *how)
 
 
-def alike(was: Measurement, m: Measurement, same: bool) -> tuple[Measurement, Measurement]:
+def in_pairs(before: Run, after: Run) -> list[Pair]:
+    """Return the cases of both runs, in rounds that can be compared."""
+    same = before.machine["processor"] == after.machine["processor"]
+    old = {(m.question, m.case): m for m in before.measurements}
+    both = [m for m in after.measurements if (m.question, m.case) in old]
+    return [alike(old[m.question, m.case], m, same) for m in both]
+
+
+def alike(was: Measurement, m: Measurement, same: bool) -> Pair:
     """Return both in rounds with processors near each other, or far, whichever they have more of: nothing of few.
 
     What is near on the `same` machine another may call far.
@@ -172,20 +179,8 @@ def _near(figure: Figure, new: Figure) -> bool:
     return {verdict(figure), verdict(new)} == {"yes", "NO"} and high <= LEAST * low
 
 
-def _same(before: Run, after: Run) -> bool:
-    """Whether both were made on one kind of processor."""
-    return bool(before.machine["processor"] == after.machine["processor"])
-
-
 def _states(m: Measurement | None) -> dict[str, str]:
     return {**dict.fromkeys(m.samples, "measured"), **m.absent} if m else {}
-
-
-def _pairs(before: Run, after: Run) -> Iterator[tuple[Measurement, Measurement]]:
-    old = {(m.question, m.case): m for m in before.measurements}
-    for m in after.measurements:
-        if (m.question, m.case) in old:
-            yield old[m.question, m.case], m
 
 
 def _questions(run: Run) -> list[str]:

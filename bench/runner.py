@@ -58,6 +58,8 @@ class Runner:
             if done.runs and self.clock() > self.until:
                 break
             ready = self._ready(case, done)
+            if not ready:
+                break
             repeats = {name: self._repeats(case, c) for name, c in ready.items()}
             until = self.clock() + case.seconds / runs / (QUICKER if self.quick else 1)
             done.rounds.append(0)

@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import compress
+from itertools import compress, islice
 
 from bench.case import Measurement
 
@@ -61,9 +61,12 @@ def is_far(m: Measurement, least: float = math.inf) -> list[bool]:
 
 
 def of_rounds(m: Measurement, wanted: Sequence[bool]) -> Measurement:
-    """Return the samples of some rounds alone."""
+    """Return what is known of some rounds alone."""
     kept = {name: list(compress(took, wanted)) for name, took in m.samples.items()}
-    return replace(m, samples={name: took for name, took in kept.items() if took})
+    each = iter(wanted)
+    rounds = [sum(islice(each, count)) for count in m.rounds]
+    known = list(compress(m.core_to_core, wanted))
+    return replace(m, samples={k: took for k, took in kept.items() if took}, rounds=rounds, core_to_core=known)
 
 
 def quartiles(samples: Sequence[float]) -> tuple[float, float]:

@@ -4,6 +4,7 @@
 handed on as an array of a device: real `cupy.ndarray`s, and objects that know `__cuda_array_interface__` only.
 """
 
+import atexit
 import ctypes
 import functools
 import importlib
@@ -27,7 +28,7 @@ cupy = pytest.importorskip("cupy", reason="CuPy is not installed (extra cuda13)"
 
 @functools.cache
 def built():
-    """Compile the module, once a checkout and a Python; return the path, or why there is none."""
+    """Compile the module, once a process; return the path, or why there is none."""
     if (given := os.environ.get("GRADSTEP_CUDA_ON_CPU")) is not None:
         return Path(given)
     if not (ROOT / "csrc/cuda").is_dir():
@@ -38,6 +39,7 @@ def built():
     if importlib.util.find_spec("pybind11") is None:
         return "pybind11 is not installed"
     out = Path(tempfile.mkdtemp(prefix="gradstep-cuda-"))
+    atexit.register(shutil.rmtree, out, ignore_errors=True)
     where = subprocess.run([sys.executable, "-m", "pybind11", "--cmakedir"], capture_output=True, text=True, check=True)
     configure = ["cmake", "-S", ROOT / "tests/cuda", "-B", out, f"-Dpybind11_DIR={where.stdout.strip()}"]
     configure += [f"-DPython_EXECUTABLE={sys.executable}"]

@@ -29,6 +29,7 @@ from bench.questions import NAMES, ask, beside_blas, beyond_steps, gpu
 from bench.questions.many_arrays import gpt2, resnet50
 from bench.run import Run, ask_aside, cases
 from bench.runner import Runner, play
+from bench.samples import of_rounds
 from bench.work import CLIP, RULES, Work
 
 OURS = ("gradstep", "NumPy", "NumPy out=", "pure Python")
@@ -161,6 +162,17 @@ def test_a_missing_peer_is_a_row_that_says_so(runner, clock):
         assert f"| {name} | {why} | all |" in report.markdown(run, {})
 
 
+def test_where_nobody_can_take_part_there_are_no_rounds(runner):
+    def missing():
+        raise Absent("no GPU")
+
+    runner.core_to_core = pytest.fail
+    done = runner.measure("gpu", Case("case", {"gradstep": missing}))
+    assert done.absent == {"gradstep": "no GPU"}
+    assert not done.rounds
+    assert "not compared" not in compare.text(run_of([done]), run_of([done]))
+
+
 def test_only_peers_that_were_asked_for(runner, clock):
     runner.peers = ("torch",)
     names = ("gradstep", "ceiling, reading", "PyTorch fused", "NumPy out=", "no update")
@@ -213,6 +225,10 @@ def test_a_ratio_is_that_of_the_middle_run():
     assert np.isnan(took.ratio("a", "nobody"))
 
 
+def changes_of(before, after):
+    return list(compare.changes(compare.in_pairs(before, after)))
+
+
 def test_the_way_from_core_to_core_is_told(runner, clock):
     near, far = iter([30.0, 32.0, 31.0, 31.0]), iter([None, 160.0, 160.0, 160.0])
     runner.core_to_core = lambda: next(near)
@@ -246,10 +262,10 @@ def test_rounds_of_one_kind_are_compared():
 
     near, far = [30.0] * 9, [150.0] * 9
     assert "+" in compare.text(run([31.0] * 9), run(near, 3))
-    assert not list(compare.changes(run(near + [150.0] * 3), run([30.0] * 3 + far)))
+    assert not changes_of(run(near + [150.0] * 3), run([30.0] * 3 + far))
     assert "so not compared: AdamW, 10^3." in compare.text(run(near), run(far))
     assert "not compared" not in compare.text(run(near), run([30.0] * 3 + far))
-    assert list(compare.changes(run([*far, 30.0]), run(far, 3)))
+    assert changes_of(run([*far, 30.0]), run(far, 3))
     other = run(far)
     other.machine = other.machine | {"processor": "of another machine, whose near is far on this one"}
     assert "not compared" not in compare.text(run(near), other)
@@ -639,22 +655,22 @@ def test_equal_runs_have_not_changed():
     run = run_of([measurement(gradstep=1.0, NumPy=9.0)])
     assert "Nothing changed beyond noise." in compare.text(run, run)
     again = run_of([measurement(gradstep=1.01, NumPy=9.0)])
-    assert not list(compare.changes(run, again))
+    assert not changes_of(run, again)
 
 
 def test_a_slower_machine_is_no_change_and_a_slower_step_is():
     before = run_of([measurement(gradstep=1.0, NumPy=9.0)])
-    assert not list(compare.changes(before, run_of([measurement(gradstep=2.0, NumPy=18.0)])))
+    assert not changes_of(before, run_of([measurement(gradstep=2.0, NumPy=18.0)]))
     after = run_of([measurement(gradstep=1.5, NumPy=9.0)])
-    ((_, case, name, reference, _, _, change),) = compare.changes(before, after)
+    ((_, case, name, reference, _, _, change),) = changes_of(before, after)
     assert (case, name, reference, change) == ("AdamW, 10^3", "gradstep", "NumPy", "+50%")
 
 
 def test_a_change_is_one_against_most_of_the_others():
     before = run_of([measurement(gradstep=1.0, NumPy=9.0, Numba=1.1, numexpr=7.0)])
-    rows = list(compare.changes(before, run_of([measurement(gradstep=1.0, NumPy=12.0, Numba=1.1, numexpr=7.0)])))
+    rows = changes_of(before, run_of([measurement(gradstep=1.0, NumPy=12.0, Numba=1.1, numexpr=7.0)]))
     assert [row[2] for row in rows] == ["NumPy"]
-    rows = list(compare.changes(before, run_of([measurement(gradstep=1.0, NumPy=9.0, Numba=1.7, numexpr=7.0)])))
+    rows = changes_of(before, run_of([measurement(gradstep=1.0, NumPy=9.0, Numba=1.7, numexpr=7.0)]))
     assert [row[2] for row in rows] == ["Numba"]
 
 
@@ -664,7 +680,7 @@ def scaled(m, factor, names=("gradstep",)):
 
 
 def rows_of(before, after):
-    return [(row[2], row[6]) for row in compare.changes(run_of([before]), run_of([after]))]
+    return [(row[2], row[6]) for row in changes_of(run_of([before]), run_of([after]))]
 
 
 def test_few_rounds_need_a_larger_change():
@@ -744,23 +760,15 @@ def test_ceilings_begin_on_cache_lines():
 
 def every_other(run, k):
     """Return a run of every other round."""
-    halves = [
-        replace(
-            m,
-            samples={name: took[k::2] for name, took in m.samples.items()},
-            rounds=[len(range(sum(m.rounds))[k::2])],
-            core_to_core=m.core_to_core[k::2],
-        )
-        for m in run.measurements
-    ]
-    return run_of([m for m in halves if all(m.samples.values())])
+    halves = [of_rounds(m, [n % 2 == k for n in range(sum(m.rounds))]) for m in run.measurements]
+    return run_of([m for m in halves if m.samples])
 
 
 def test_the_same_differs_by_little():
     run = Run.load(KEPT)
-    assert not list(compare.presence(run, run)) + list(compare.changes(run, run))
+    assert not list(compare.presence(run, run)) + changes_of(run, run)
     halves = every_other(run, 0), every_other(run, 1)
-    assert len(list(compare.changes(*halves))) <= 0.01 * sum(len(m.samples) for m in run.measurements)
+    assert len(changes_of(*halves)) <= 0.01 * sum(len(m.samples) for m in run.measurements)
 
 
 def test_who_is_gone_or_wrong_is_told():
