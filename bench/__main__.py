@@ -94,9 +94,9 @@ def writable(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
-        for name in ("run.json", "report.md"):
-            if (folder / name).exists():
-                (folder / name).open("a").close()
+        for path in (folder / "run.json", folder / "report.md", *folder.glob("*.png")):
+            if path.exists():
+                path.open("a").close()
     except OSError as error:
         raise SystemExit(f"{folder}: expected a folder to write to: {error.strerror}") from None
 

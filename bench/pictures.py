@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ def draw(run: Run, folder: Path) -> dict[str, list[str]]:
     try:
         from matplotlib.figure import Figure
     except ImportError:
+        print("matplotlib is not installed: there are no pictures", file=sys.stderr)
         return {}
     drawn: dict[str, list[str]] = {}
     for question in dict.fromkeys(m.question for m in run.measurements):

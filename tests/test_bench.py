@@ -173,6 +173,18 @@ def test_where_nobody_can_take_part_there_are_no_rounds(runner):
     assert "not compared" not in compare.text(run_of([done]), run_of([done]))
 
 
+@pytest.mark.parametrize("other", [{"hidden_layer_sizes": (256, 64)}, {"batch_size": 256}, {"alpha": 0.5}])
+def test_an_estimator_that_learns_otherwise_is_wrong(other, monkeypatch):
+    pytest.importorskip("sklearn")
+    case = next(beyond_steps.estimator(quick=True))
+    fits = {"gradstep": case.contestants["gradstep"]}
+    case = replace(case, contestants=fits, rounds=1, rest=0.0)
+    made = gs.sklearn.MLPClassifier
+    assert not Runner().measure("q", case).absent
+    monkeypatch.setattr(gs.sklearn, "MLPClassifier", lambda **given: made(**(given | other)))
+    assert Runner().measure("q", case).absent["gradstep"].startswith("WRONG")
+
+
 def test_only_peers_that_were_asked_for(runner, clock):
     runner.peers = ("torch",)
     names = ("gradstep", "ceiling, reading", "PyTorch fused", "NumPy out=", "no update")
@@ -269,6 +281,10 @@ def test_rounds_of_one_kind_are_compared():
     other = run(far)
     other.machine = other.machine | {"processor": "of another machine, whose near is far on this one"}
     assert "not compared" not in compare.text(run(near), other)
+    older = run(near)
+    older.measurements[0].core_to_core = []
+    assert "Of the first run's rounds it is not known" in compare.text(older, run(near))
+    assert "not known" not in compare.text(run(near), run(far))
 
 
 def test_what_cannot_be_compiled_is_tried_once(monkeypatch):
@@ -1026,7 +1042,7 @@ def test_output_that_cannot_be_made_is_told(tmp_path, monkeypatch):
     for output in ("file", "file/folder"):
         with pytest.raises(SystemExit, match="expected a folder to write to"):
             program.suite(parser().parse_args(["--output", str(tmp_path / output)]))
-    for name in ("run.json", "report.md"):
+    for name in ("run.json", "report.md", "roofline.png"):
         (tmp_path / "run" / name).mkdir(parents=True)
         with pytest.raises(SystemExit, match="run: expected a folder to write to: Is a directory"):
             program.writable(tmp_path / "run")

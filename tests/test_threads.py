@@ -218,6 +218,37 @@ assert len(os.listdir("/proc/self/task")) == before + 3
     run(code)
 
 
+@pytest.mark.skipif(sys.platform != "linux" or len(os.sched_getaffinity(0)) < 2, reason="asks Linux, of processors")
+def test_workers_keep_off_the_callers_processor():
+    code = """
+import os
+from pathlib import Path
+import numpy as np, gradstep as gs
+gs.set_num_threads(3)
+own, others = os.getpid(), os.sched_getaffinity(0)
+p = np.zeros(10**6)
+opt = gs.SGD(p)
+def here(): return int(Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()[36])
+def step_on(processor):
+    for attempt in range(100):  # the scheduler may move the caller
+        os.sched_setaffinity(0, {processor})
+        os.sched_setaffinity(0, others)
+        if here() != processor: continue
+        opt.step(np.ones(10**6))
+        if here() == processor: break
+    return [os.sched_getaffinity(int(t)) for t in os.listdir("/proc/self/task") if int(t) not in before]
+before = {int(t) for t in os.listdir("/proc/self/task")}
+for processor in (*sorted(others)[:2], *sorted(others)[:2]):
+    assert step_on(processor) == [others - {processor}] * 2
+gs.set_num_threads(4)
+assert step_on(max(others)) == [others - {max(others)}] * 3  # one that is new, too
+os.sched_setaffinity(0, {max(others)})
+opt.step(np.ones(10**6))  # where there is no other processor it makes do
+assert (p == p[0]).all() and p[0] < 0
+"""
+    run(code)
+
+
 @LINUX
 def test_an_idle_thread_sleeps(engine):
     engine(threads=2)

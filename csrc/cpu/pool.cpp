@@ -3,6 +3,10 @@
 #include <pthread.h>
 #include <signal.h>
 
+#ifdef __linux__
+#include <sched.h>
+#endif
+
 #include <algorithm>
 #include <atomic>
 #include <mutex>
@@ -33,6 +37,7 @@ class Pool {
     std::unique_lock lock(busy_, std::try_to_lock);
     if (!lock) return false;
     hire(std::min<std::int64_t>(threads, work.parts) - 1);
+    keep_off_caller();
     finished_.store(0, std::memory_order_relaxed);
     seats_.store(threads - 1, std::memory_order_relaxed);
     shares_.deal(work, threads);
@@ -48,14 +53,33 @@ class Pool {
     workers = std::min<std::int64_t>(workers, most_workers);
     sigset_t all, before;  // signals are for the threads that Python knows
     if (workers_ >= workers) return;
+    kept_off_ = -1;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     try {
-      for (; workers_ < workers; ++workers_)
-        std::thread(&Pool::serve, this, call_.load(), workers_ + 1).detach();
+      for (; workers_ < workers; ++workers_) {
+        std::thread worker(&Pool::serve, this, call_.load(), workers_ + 1);
+        handles_[workers_] = worker.native_handle();
+        worker.detach();
+      }
     } catch (const std::system_error&) {  // no more threads to be had: those that there are will do
     }
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  }
+
+  // Schedulers like to wake a thread where the one that wakes it runs, though another processor is idle:
+  // above all those of virtual machines, after a rest. There it waits for a whole time slice and takes no
+  // part in the call.
+  void keep_off_caller() {
+#ifdef __linux__
+    const int here = sched_getcpu();
+    cpu_set_t others;
+    if (here == kept_off_ || sched_getaffinity(0, sizeof others, &others) != 0) return;
+    CPU_CLR(here, &others);
+    if (CPU_COUNT(&others) == 0) return;
+    for (std::uint32_t k = 0; k < workers_; ++k) pthread_setaffinity_np(handles_[k], sizeof others, &others);
+    kept_off_ = here;
+#endif
   }
 
   void serve(std::uint32_t heard, std::uint32_t own) {
@@ -86,6 +110,8 @@ class Pool {
 
   std::mutex busy_;
   std::uint32_t workers_ = 0;
+  std::thread::native_handle_type handles_[most_workers];
+  int kept_off_ = -1;  // a processor, which no worker uses
   Shares shares_;
   alignas(64) std::atomic<std::uint32_t> finished_{0};
   alignas(64) std::atomic<std::uint32_t> seats_{0};
