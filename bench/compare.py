@@ -70,7 +70,7 @@ def moved(pairs: Sequence[Pair]) -> Iterator[str]:
     """Say which cases are not compared, because the host moved processors."""
     if cases := [m.case for _, m in pairs if m.rounds and not sum(m.rounds)]:
         more = f" and {len(cases) - 3} more" if cases[3:] else ""
-        yield f"Too few rounds of both had processors as near, or as far, so not compared: {', '.join(cases[:3])}{more}."
+        yield f"Too few rounds of both had processors as near or as far, so not compared: {', '.join(cases[:3])}{more}."
 
 
 def judged(before: Run, after: Run) -> Iterator[str]:
