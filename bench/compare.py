@@ -40,7 +40,7 @@ def text(before: Run, after: Run) -> str:
         for which in unknown
     ]
     pairs = in_pairs(before, after)
-    rows = [*changes(pairs), *presence(before, after)]
+    rows = [*changes(pairs, on_one_machine(before, after)), *presence(before, after)]
     told = [table([HEAD, *rows])] if rows else []
     said = [*asked(before, after), *told, *judged(before, after), *moved(pairs)]
     return "\n\n".join([*parts, *(said or ["Nothing changed beyond noise."])])
@@ -86,17 +86,25 @@ def judged(before: Run, after: Run) -> Iterator[str]:
             yield f"{figure.what}: {number(new.value)}, {said}."
 
 
-def changes(pairs: Sequence[Pair]) -> Iterator[Row]:
-    """Yield a row for each contestant that changed against most of the others of its case."""
+def changes(pairs: Sequence[Pair], same: bool) -> Iterator[Row]:
+    """Yield a row for each contestant that changed against most of the others of its case.
+
+    On the `same` machine its own times must say so too: else it is the others that changed.
+    """
     for was, m in pairs:
         for name in m.samples:
-            if name in was.samples and (how := changed(was, m, name)):
+            if name in was.samples and (how := changed(was, m, name, same)):
                 yield (m.question, m.case, name, *how)
+
+
+def on_one_machine(before: Run, after: Run) -> bool:
+    """Whether both were made on one kind of processor."""
+    return bool(before.machine["processor"] == after.machine["processor"])
 
 
 def in_pairs(before: Run, after: Run) -> list[Pair]:
     """Return the cases of both runs, in rounds that can be compared."""
-    same = before.machine["processor"] == after.machine["processor"]
+    same = on_one_machine(before, after)
     old = {(m.question, m.case): m for m in before.measurements}
     both = [m for m in after.measurements if (m.question, m.case) in old]
     return [alike(old[m.question, m.case], m, same) for m in both]
@@ -118,7 +126,7 @@ def alike(was: Measurement, m: Measurement, same: bool) -> Pair:
     return of_rounds(was, there[0]), of_rounds(m, there[1])
 
 
-def changed(was: Measurement, m: Measurement, name: str) -> Row:
+def changed(was: Measurement, m: Measurement, name: str, same: bool) -> Row:
     """Return in what, and by how much, a contestant changed; nothing where it did not."""
     others: list[str | None] = [*others_of(was, m, name)]
     found = [(other, in_other(was, name, other), in_other(m, name, other)) for other in others or [None]]
@@ -130,11 +138,17 @@ def changed(was: Measurement, m: Measurement, name: str) -> Row:
     change = max(votes, key=lambda change: votes[change])
     ours = kind(name) == OWN or OWN not in kinds  # where none has our name, all are parts of our work
     needed = len(set(kinds)) / 2 if ours else max(1, len(set(kinds)) - 1)  # of two, it is ours that changed
-    if votes[change] <= needed:
+    if votes[change] <= needed or (same and not itself(was, m, name, change)):
         return ()
     other, a, b = found[ways.index(change)]
     x, y = statistics.median(a), statistics.median(b)
     return other or m.unit, number(x), number(y), f"{100 * (y / x - 1):+.0f}%"
+
+
+def itself(was: Measurement, m: Measurement, name: str, change: int) -> bool:
+    """Whether its own samples went that way."""
+    factor = statistics.median(m.samples[name]) / statistics.median(was.samples[name])
+    return bool(factor**change > (LEAST_OF_SIZES if m.unit == "bytes" else LEAST))
 
 
 def kind(name: str) -> str:

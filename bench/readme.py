@@ -64,5 +64,7 @@ def block(run: Run, folder: str) -> str:
             said = {verdict(figure) for figure in mine}
             worst = "**no**" if "NO" in said else min(said)  # few rounds sort before "yes"
             rows.append([must.what, measured, str(must), worst])
+        else:
+            rows.append([must.what, "not measured", str(must), "**no**"])
     parts = [f"![{ROOFLINE}]({folder}/{PICTURE})", table(rows), made]
     return "\n" + re.sub(r"\n{3,}", "\n\n", "\n\n".join(parts)) + "\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -79,13 +80,14 @@ def markdown(run: Run, drawn: dict[str, list[str]]) -> str:
         parts.append("It was interrupted: what is not here was not measured.")
     if run.figures or unmeasured(run):
         parts += ["## Figures that must be reached", figures(run)]
+    least = min((ns for m in run.measurements for ns in m.core_to_core), default=math.inf)
     for question in dict.fromkeys([*(m.question for m in run.measurements), *run.failures]):
         parts.append(f"## {title(question)}")
         if question in run.failures:
             parts.append(f"It failed:\n\n```text\n{run.failures[question]}\n```")
         parts += [f"![{title(question)}]({name})" for name in drawn.get(question, [])]
         mine = [m for m in run.measurements if m.question == question]
-        parts += [times(mine), *distances(mine), *absences(mine)]
+        parts += [times(mine), *distances(mine, least), *absences(mine)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -204,15 +206,15 @@ def spread(samples: Sequence[float]) -> str:
     return f" ±{50 * (high - low) / abs(statistics.median(samples) or 1):.0f}%"
 
 
-def distances(measured: Sequence[Measurement]) -> Iterator[str]:
-    """Say what differs between rounds with processors near each other, and with others, where a case has both."""
+def distances(measured: Sequence[Measurement], least: float) -> Iterator[str]:
+    """Say what differs between rounds with processors near each other, and with others, where a case has such."""
     rows = [["case", "contestant", "near", "far"]]
     for m in measured:
-        own, afar = base(m), is_far(m)
+        own, afar = base(m), is_far(m, least)
         for name in m.samples if own else ():
             found = list(zip(ratios(m, name, own or ""), afar, strict=False))
             groups = [[ratio for ratio, is_afar in found if is_afar == k] for k in (False, True)]
-            if name != own and min(map(len, groups)) >= LEAST_ROUNDS:
+            if name != own and len(groups[1]) >= LEAST_ROUNDS:
                 rows.append([m.case, name, *map(median_of, groups)])
     if len(rows) > 1:
         yield (
@@ -222,8 +224,8 @@ def distances(measured: Sequence[Measurement]) -> Iterator[str]:
 
 
 def median_of(ratios: Sequence[float]) -> str:
-    """Write a median, and of how many rounds it is."""
-    return f"{number(statistics.median(ratios))} ({len(ratios)} rounds)"
+    """Write a median, and of how many rounds it is; nothing of none."""
+    return "" if not ratios else f"{number(statistics.median(ratios))} ({len(ratios)} rounds)"
 
 
 def absences(measured: Sequence[Measurement]) -> Iterator[str]:

@@ -238,7 +238,7 @@ def test_a_ratio_is_that_of_the_middle_run():
 
 
 def changes_of(before, after):
-    return list(compare.changes(compare.in_pairs(before, after)))
+    return list(compare.changes(compare.in_pairs(before, after), compare.on_one_machine(before, after)))
 
 
 def test_the_way_from_core_to_core_is_told(runner, clock):
@@ -682,6 +682,14 @@ def test_a_slower_machine_is_no_change_and_a_slower_step_is():
     assert (case, name, reference, change) == ("AdamW, 10^3", "gradstep", "NumPy", "+50%")
 
 
+def test_on_one_machine_its_own_times_must_have_changed():
+    before = run_of([measurement(gradstep=1.0, NumPy=9.0, Numba=1.1, numexpr=7.0)])
+    after = run_of([measurement(gradstep=1.1, NumPy=4.0, Numba=0.5, numexpr=3.0)])
+    assert "gradstep" not in {row[2] for row in changes_of(before, after)}
+    after.machine = after.machine | {"processor": "another one"}
+    assert "gradstep" in {row[2] for row in changes_of(before, after)}
+
+
 def test_a_change_is_one_against_most_of_the_others():
     before = run_of([measurement(gradstep=1.0, NumPy=9.0, Numba=1.1, numexpr=7.0)])
     rows = changes_of(before, run_of([measurement(gradstep=1.0, NumPy=12.0, Numba=1.1, numexpr=7.0)]))
@@ -1014,6 +1022,7 @@ def test_what_a_whole_run_did_not_measure_is_told(capsys):
     run = whole_run()
     row = f"| {MUST['small'].what} | not measured | at most 2 | **NO** |"
     assert row in report.markdown(run, {})
+    assert row.replace("NO", "no") in readme.block(run, "runs")
     report.show(run)
     assert "not measured" in capsys.readouterr().out
     assert len(report.unmeasured(run)) == len(MUST) - 2
