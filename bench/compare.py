@@ -34,11 +34,7 @@ def text(before: Run, after: Run) -> str:
     old, new = (latency(run) for run in (before, after))
     if max(old, new) > LEAST_OF_FEW * min(old, new):
         parts.append(f"A line's way from core to core was {number(old)} ns, and now {number(new)}, in the median.")
-    unknown = [which for which, run in (("first", before), ("second", after)) if not tells_distances(run)]
-    parts += [
-        f"Of the {which} run's rounds it is not known whether processors were near: all are compared, of both kinds."
-        for which in unknown
-    ]
+    parts += unknown(before, after)
     pairs = in_pairs(before, after)
     rows = [*changes(pairs, on_one_machine(before, after)), *presence(before, after)]
     told = [table([HEAD, *rows])] if rows else []
@@ -46,9 +42,14 @@ def text(before: Run, after: Run) -> str:
     return "\n\n".join([*parts, *(said or ["Nothing changed beyond noise."])])
 
 
-def tells_distances(run: Run) -> bool:
-    """Whether each round has how far processors were from each other."""
-    return all(is_far(m) for m in run.measurements if m.samples)
+def unknown(before: Run, after: Run) -> Iterator[str]:
+    """Say of which run it is not known in which rounds processors were near each other."""
+    for which, run in (("first", before), ("second", after)):
+        if not all(is_far(m) for m in run.measurements if m.samples):
+            yield (
+                f"Of the {which} run's rounds it is not known whether processors were near: all are compared, of both "
+                "kinds."
+            )
 
 
 def latency(run: Run) -> float:

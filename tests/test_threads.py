@@ -225,7 +225,7 @@ import os
 from pathlib import Path
 import numpy as np, gradstep as gs
 gs.set_num_threads(3)
-own, others = os.getpid(), os.sched_getaffinity(0)
+others = os.sched_getaffinity(0)
 p = np.zeros(10**6)
 opt = gs.SGD(p)
 def here(): return int(Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()[36])
