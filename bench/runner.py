@@ -19,7 +19,7 @@ from bench.must import LEAST_ROUNDS
 
 T = TypeVar("T")
 LEAST_SECONDS = 1e-2  # a sample lasts so long, by repeated calls, and so does what warms before it
-QUICKER, QUICK_RUNS = 10, 3
+QUICKER = 10
 
 
 @dataclass
@@ -53,7 +53,7 @@ class Runner:
     def measure(self, question: str, case: Case) -> Measurement:
         """Measure one case."""
         done = Measurement(question, case.name, case.caches, case.unit, case.nbytes, case.x, case.series)
-        runs = min(case.runs, QUICK_RUNS) if self.quick else case.runs
+        runs = 1 if self.quick else case.runs
         for _ in range(runs):
             if done.runs and self.clock() > self.until:
                 break

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,20 +12,14 @@ import numpy as np
 import optax
 
 from bench.case import Absent, Contestant
-from bench.work import Work, complete
+from bench.work import RULES, Rule, Work, complete
 
 
 def optax_jitted(work: Work) -> Contestant:
     """Compile the whole step, and wait for its result."""
     if work.surrounded or work.dtype != "float32":
         raise Absent("was given the plain rule on float32 only")
-    rule = _rule(work)
-
-    def update(params: list[jax.Array], state: object, grads: list[jax.Array]) -> tuple[list[jax.Array], object]:
-        updates, state = rule.update(grads, state, params)
-        return optax.apply_updates(params, updates), state
-
-    jitted = jax.jit(update, donate_argnums=(0, 1))
+    rule, jitted = _jitted(work.rule)
     params, grads = ([jnp.array(a) for a in arrays] for arrays in (work.params(), work.grads()))
     state = rule.init(params)
 
@@ -41,9 +37,21 @@ def optax_jitted(work: Work) -> Contestant:
     return made
 
 
-def _rule(work: Work) -> optax.GradientTransformation:
-    h = complete(work.spec.hypers)
-    match work.spec.cls:
+@functools.cache
+def _jitted(name: str) -> tuple[optax.GradientTransformation, Any]:
+    """Return a rule and its step, which is compiled once a process for arrays of the same shapes."""
+    rule = _rule(RULES[name])
+
+    def update(params: list[jax.Array], state: object, grads: list[jax.Array]) -> tuple[list[jax.Array], object]:
+        updates, state = rule.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    return rule, jax.jit(update, donate_argnums=(0, 1))
+
+
+def _rule(rule: Rule) -> optax.GradientTransformation:
+    h = complete(rule.hypers)
+    match rule.cls:
         case "GradientDescent" | "SGD":
             return optax.sgd(h["lr"], momentum=h["momentum"] or None, nesterov=h["nesterov"])
         case "Adagrad":

@@ -26,6 +26,7 @@ def question(quick: bool) -> Question:
                 x=work.footprint,
                 series=rule,
                 seconds=4.0 if k < 7 else 15.0,
+                **(PLACES if k < 8 else {}),
             )
             if k == 7:
                 key = "numpy AdamW" if rule == "AdamW" else "numpy state" if work.spec.states else "numpy stateless"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bench.case import Case, Figure, Question
+from bench.case import PLACES, Case, Figure, Question
 from bench.contestants import TABLE, contestants
 from bench.contestants.ceiling import IN_CACHE
 from bench.work import Work
@@ -45,7 +45,7 @@ MODELS = {"an MLP's": mlp, "ResNet-50's": resnet50, "GPT-2's": gpt2}
 def question(quick: bool) -> Question:
     """Measure models with flushed caches, as forward and backward pass leave them; the small ones warm, too."""
     one = Work("AdamW", (100,))
-    took = yield Case("one array of 100", contestants(one), one.expected, turns=one.turns, nbytes=one.nbytes, rounds=21)
+    took = yield Case("one array of 100", contestants(one), one.expected, turns=one.turns, nbytes=one.nbytes, **PLACES)
     yield Figure("one array of 100 floats, microseconds", took.median("gradstep") * 1e6, "small")
     many = Work("AdamW", (1000,) * 1000)
     for warm, key in ((5, "fused"), (40, "")):
@@ -56,8 +56,8 @@ def question(quick: bool) -> Question:
             turns=many.turns,
             nbytes=many.nbytes,
             warm=warm,
-            rounds=50,
             seconds=15.0,
+            **PLACES,
         )
         what = f"1,000 arrays of 1,000, {warm} steps after a rest, of PyTorch's fused AdamW"
         yield Figure(what, took.ratio("gradstep", "PyTorch fused"), key)
@@ -76,4 +76,5 @@ def question(quick: bool) -> Question:
                 footprint=work.footprint,
                 caches=caches,
                 seconds=10.0,
+                **(PLACES if len(work.sizes) < 10 else {}),
             )

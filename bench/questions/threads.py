@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import gradstep as gs
-from bench.case import Case, Contestant, Question
+from bench.case import PLACES, Case, Contestant, Question
 from bench.contestants import ceiling, contestants
 from bench.work import Work
 
@@ -33,6 +33,7 @@ def question(quick: bool) -> Question:
                 nbytes=work.nbytes,
                 x=threads,
                 series=f"2^{k} elements",
+                **PLACES,
             )
 
 

@@ -61,7 +61,7 @@ def case(name: str, work: Work, more: dict[str, partial[Contestant]] | None = No
         footprint=work.footprint,
         warm=1 if large else 5,
         seconds=15.0,
-        **(PLACES if large else {"rounds": 50}),
+        **PLACES,
     )
 
 
