@@ -1018,7 +1018,7 @@ def test_figures_in_readmes_words_are_those_of_the_reports_they_speak_of():
         links = re.findall(r"\]\((bench/results/\S+\.md)\)", sentence) or told
         reports = "\n".join((readme.ROOT / link).read_text() for link in links)
         plain = re.sub(r"\]\(\S+\)|`[^`]*`", "", sentence)
-        for figure in re.findall(r"(?<![\w^.,])\d[\d,]*(?:\.\d+)?(?![\w^])", plain):
+        for figure in re.findall(r"(?<![\w^.,])\d+(?:,\d{3})*(?:\.\d+)?(?![\w^])", plain):
             assert re.search(rf"(?<![\w.,]){re.escape(figure)}(?![\w]|\.\d)", reports), (figure, sentence)
             checked += 1
     assert checked
