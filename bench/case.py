@@ -34,12 +34,12 @@ def calls(count: int = 1) -> Generator[object]:
 class Contestant:
     """One way to do the work of a case.
 
-    `before` is called, untimed, before each call. A call makes `steps` steps. One that is `timed` returns what counts
-    itself; where it makes more than a step for that, `once` makes one, which is what the check calls. One that has
-    copies of the gradients will `fetch` them anew before each call of the check. Where it moves other bytes, may be off
-    by less, or computes something else than the case says (asked after the check's calls), it says so; `copies` are
-    the bytes of parameters and gradients of its own, where it can't work on those that there are. One without `result`
-    computes nothing that could be compared.
+    `before` is called, untimed, before each call. One that is `timed` returns what counts itself; where it makes more
+    than a step for that, `once` makes one, which is what the check calls. One that has copies of the gradients will
+    `fetch` them anew before each call of the check. Where it moves other bytes, may be off by less, or computes
+    something else than the case says (asked after the check's calls), it says so; `copies` are the bytes of parameters
+    and gradients of its own, where it can't work on those that there are. One without `result` computes nothing that
+    could be compared.
     """
 
     call: Callable[[], Any]
@@ -47,7 +47,6 @@ class Contestant:
     before: Callable[[], object] = nothing
     once: Callable[[], Any] | None = None
     fetch: Callable[[], object] = nothing
-    steps: int = 1
     timed: bool = False
     nbytes: int | None = None
     copies: int = 0
@@ -116,20 +115,19 @@ class Took(dict[str, list[float]]):
         return ranked[min(len(ranked) - 1, len(ranked) * percent // 100)] if ranked else math.nan
 
     def ratio(self, name: str, other: str) -> float:
-        """Return the ratio of two medians, in the middle one of the runs."""
+        """Return the median of ratios within rounds, in the middle one of the runs."""
         return statistics.median(self.ratios_of_runs(name, other))
 
     def ratio_per_byte(self, name: str, other: str) -> float:
-        """Return the ratio of two medians for as many bytes."""
+        """Return that for as many bytes."""
         return self.ratio(name, other) * self.nbytes.get(other, 0) / self.nbytes.get(name, 1)
 
     def ratios_of_runs(self, name: str, other: str) -> list[float]:
-        """Return the ratio of medians within each run."""
+        """Return the median of ratios within rounds, of each run."""
         ends = np.cumsum(self.rounds)[:-1]
-        pairs = list(zip(self.get(name, ()), self.get(other, ()), strict=False))
-        parts = [part for part in np.split(np.reshape(pairs, (-1, 2)), ends) if part.size]
-        medians = [np.median(part, axis=0) for part in parts] or [np.full(2, np.nan)]
-        return [float(a / b) for a, b in medians]
+        ratios = [mine / theirs for mine, theirs in zip(self.get(name, ()), self.get(other, ()), strict=False)]
+        parts = [part for part in np.split(np.array(ratios), ends) if part.size]
+        return [float(np.median(part)) for part in parts] or [math.nan]
 
 
 @dataclass(frozen=True)

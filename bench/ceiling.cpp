@@ -38,30 +38,72 @@ static void read(float* const* arrays, std::int64_t begin, std::int64_t end) {
 
 using Work = void (*)(float* const*, std::int64_t, std::int64_t);
 
-// One share of each `multiple` elements a thread.
-template <class Do>
-static void share(std::int64_t n, std::int64_t multiple, int threads, const Do& work) {
+using Clock = std::chrono::steady_clock;
+
+static void stay_on([[maybe_unused]] int processor) {
+#ifdef __linux__
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(processor, &set);
+  pthread_setaffinity_np(pthread_self(), sizeof set, &set);
+#endif
+}
+
+// Those that the caller may run on, in order; none where that is not known.
+static std::vector<int> processors() {
+  std::vector<int> own;
+#ifdef __linux__
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) == 0)
+    for (int k = 0; k < CPU_SETSIZE; ++k)
+      if (CPU_ISSET(k, &set)) own.push_back(k);
+#endif
+  return own;
+}
+
+// One share of each `multiple` elements a thread, on a processor of its own. Returns the seconds from when
+// all have made ready until the last is done: neither the start of threads counts, nor where a scheduler
+// wakes them.
+template <class Ready, class Do>
+static double share(std::int64_t n, std::int64_t multiple, int threads, const Ready& ready, const Do& work) {
   const auto cut = [&](int t) { return t == threads ? n : n * t / threads / multiple * multiple; };
+  const std::vector<int> own = processors();
+  std::vector<Clock::time_point> begins(threads), ends(threads);
+  std::atomic<int> there{0};
   std::vector<std::thread> team;
-  for (int t = 1; t < threads; ++t) team.emplace_back([&, t] { work(t, cut(t), cut(t + 1)); });
-  work(0, 0, cut(1));
+  for (int t = 0; t < threads; ++t)
+    team.emplace_back([&, t] {
+      if (!own.empty()) stay_on(own[std::size_t(t) % own.size()]);
+      ready(t, cut(t), cut(t + 1));
+      for (++there; there < threads;) std::this_thread::yield();
+      begins[t] = Clock::now();
+      work(t, cut(t), cut(t + 1));
+      ends[t] = Clock::now();
+    });
   for (auto& thread : team) thread.join();
+  const std::chrono::duration<double> took =
+      *std::max_element(ends.begin(), ends.end()) - *std::min_element(begins.begin(), begins.end());
+  return took.count();
 }
 
 // Of the streams of a step (parameter, states, an average, the gradient) the last is written back only if
-// gradients are zeroed; one stream alone is only read. Each thread sweeps its share so many times: in a
-// cache, its start would count else.
-extern "C" void ceiling(float* const* a, int streams, bool zeroing, std::int64_t n, int threads,
-                        std::int64_t times) {
+// gradients are zeroed; one stream alone is only read. Each thread sweeps its share once, so that caches have
+// what they can keep, and then so many times; returns the seconds of one of these.
+extern "C" double ceiling(float* const* a, int streams, bool zeroing, std::int64_t n, int threads,
+                          std::int64_t times) {
   constexpr Work works[][2] = {{read, read},
                                {sweep<1, 2>, sweep<2, 2>},
                                {sweep<2, 3>, sweep<3, 3>},
                                {sweep<3, 4>, sweep<4, 4>},
                                {sweep<4, 5>, sweep<5, 5>}};
   const Work work = works[streams - 1][zeroing];
-  share(n, 1, threads, [&](int, std::int64_t begin, std::int64_t end) {
-    for (std::int64_t k = 0; k < times; ++k) work(a, begin, end);
-  });
+  constexpr std::int64_t line = 64 / sizeof(float);
+  const auto sweeps = [&](int, std::int64_t begin, std::int64_t end) { work(a, begin, end); };
+  return share(n, line, threads, sweeps,
+               [&](int t, std::int64_t begin, std::int64_t end) {
+                 for (std::int64_t k = 0; k < times; ++k) sweeps(t, begin, end);
+               }) /
+         double(times);
 }
 
 // Two passes over rows, as methods of second order make them: dot products with a vector, then a sum. Several
@@ -115,9 +157,10 @@ struct Passes {
   }
 
   template <int R>
-  void run(std::int64_t n, int threads) const {
+  double run(std::int64_t n, int threads) const {
     std::vector<double> partial(std::size_t(threads * count));
-    share(n, tile, threads, [&](int t, std::int64_t begin, std::int64_t end) {
+    const auto nothing = [](int, std::int64_t, std::int64_t) {};
+    const double took = share(n, tile, threads, nothing, [&](int t, std::int64_t begin, std::int64_t end) {
       double* const to = &partial[std::size_t(t * count)];
       walk<R>(begin, end, [&](int r, std::int64_t a, std::int64_t b) { multiply<R>(r, a, b, to); });
       walk<R>(begin, end, [&](int r, std::int64_t a, std::int64_t b) { add<R>(r, a, b); });
@@ -126,31 +169,24 @@ struct Passes {
       dots[r] = 0;
       for (int t = 0; t < threads; ++t) dots[r] += partial[std::size_t(t * count + r)];
     }
+    return took;
   }
 
-  void run(int at_once, std::int64_t n, int threads) const {
-    at_once == 4 ? run<4>(n, threads) : at_once == 5 ? run<5>(n, threads) : run<10>(n, threads);
+  double run(int at_once, std::int64_t n, int threads) const {
+    return at_once == 4 ? run<4>(n, threads) : at_once == 5 ? run<5>(n, threads) : run<10>(n, threads);
   }
 };
 
-// All begin on cache lines, and end there: `n` elements of so many bytes; 4, 5 or 10 rows at once.
-extern "C" void two_passes(const void* const* rows, int count, const void* vector, void* sum, double* dots,
-                           std::int64_t n, int bytes, int at_once, int threads) {
+// All begin on cache lines, and end there: `n` elements of so many bytes; 4, 5 or 10 rows at once. Returns
+// seconds.
+extern "C" double two_passes(const void* const* rows, int count, const void* vector, void* sum, double* dots,
+                             std::int64_t n, int bytes, int at_once, int threads) {
   const auto run = [&]<class T>(T*) {
-    Passes<T>{reinterpret_cast<const T* const*>(rows), count, static_cast<const T*>(vector),
-              static_cast<T*>(sum), dots}
+    return Passes<T>{reinterpret_cast<const T* const*>(rows), count, static_cast<const T*>(vector),
+                     static_cast<T*>(sum), dots}
         .run(at_once, n, threads);
   };
-  bytes == 8 ? run(static_cast<double*>(nullptr)) : run(static_cast<float*>(nullptr));
-}
-
-static void stay_on([[maybe_unused]] int processor) {
-#ifdef __linux__
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  CPU_SET(processor, &set);
-  pthread_setaffinity_np(pthread_self(), sizeof set, &set);
-#endif
+  return bytes == 8 ? run(static_cast<double*>(nullptr)) : run(static_cast<float*>(nullptr));
 }
 
 // Nanoseconds that a cache line takes from one processor to another, in the fastest of some batches: others'
@@ -170,13 +206,13 @@ extern "C" double core_to_core(int first, int second) {
   std::thread([&] {
     stay_on(first);
     for (int batch = 0; batch < batches; ++batch) {
-      const auto begin = std::chrono::steady_clock::now();
+      const auto begin = Clock::now();
       for (int k = 2 * batch * turns; k < 2 * (batch + 1) * turns; k += 2) {
         ball.store(k + 1, std::memory_order_release);
         while (ball.load(std::memory_order_acquire) != k + 2) {
         }
       }
-      const std::chrono::duration<double, std::nano> took = std::chrono::steady_clock::now() - begin;
+      const std::chrono::duration<double, std::nano> took = Clock::now() - begin;
       least = std::min(least, took.count() / (2 * turns));
     }
   }).join();

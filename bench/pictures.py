@@ -30,15 +30,22 @@ def draw(run: Run, folder: Path) -> dict[str, list[str]]:
         print("matplotlib is not installed: there are no pictures", file=sys.stderr)
         return {}
     drawn: dict[str, list[str]] = {}
+    caches = room(run.machine)
     for question in dict.fromkeys(m.question for m in run.measurements):
         panels = panels_of([m for m in run.measurements if m.question == question and m.samples])
         chosen = {question: panels, "roofline": [p for p in panels if question == "every_rule" and p[0] == "AdamW"]}
         for name, some in chosen.items():
             if some:
-                picture = figure(Figure, some, run.machine["caches"])
+                picture = figure(Figure, some, caches)
                 picture.savefig(folder / f"{name}.png", dpi=120)
                 drawn.setdefault(question, []).append(f"{name}.png")
     return drawn
+
+
+def room(machine: dict[str, Any]) -> dict[str, int]:
+    """Return the bytes that all threads have in the caches of each level: of L1 and L2 each has its own."""
+    threads = machine["gradstep"]["num_threads"]
+    return {level: size * (threads if level in ("L1", "L2") else 1) for level, size in machine["caches"].items()}
 
 
 def panels_of(measured: Sequence[Measurement]) -> list[Panel]:

@@ -134,7 +134,7 @@ class Runner:
         begin = self.clock()
         for _ in turns:
             call()
-        return (self.clock() - begin) / repeats / contestant.steps
+        return (self.clock() - begin) / repeats
 
     def _flush(self) -> None:
         if not self._sweep.size:

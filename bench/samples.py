@@ -43,8 +43,13 @@ def is_per_byte(m: Measurement, name: str) -> bool:
 
 
 def rate(m: Measurement, name: str) -> float:
-    """Return gigabytes a second, of the bytes that must be moved; of one, where a case does not count them."""
-    return (bytes_of(m, name) or 1) / statistics.median(m.samples[name]) / 1e9
+    """Return gigabytes a second, of the bytes that must be moved; of one, where a case does not count them.
+
+    Others' rates are those of ours by their ratios: medians of their own may be of other minutes.
+    """
+    own = base(m) or name
+    ours = (bytes_of(m, own) or 1) / statistics.median(m.samples[own]) / 1e9
+    return ours / statistics.median(ratios(m, name, own))
 
 
 def ratios(m: Measurement, name: str, own: str) -> list[float]:

@@ -26,7 +26,7 @@ class Rule:
     hypers: dict[str, Any]
 
 
-CLIP = 3.0  # between the norms of the second and of the third gradients that are checked
+CLIP = 3.0  # between the norms of the first and of the second gradients that are checked
 NORM = 0.005  # PyTorch's norm of 2^25 numbers is some 0.2 % off
 MOMENTUM: dict[str, Any] = {"lr": 0.01, "momentum": 0.9}
 EPS = 1e-6  # large enough for the check to see whether it is there
@@ -134,11 +134,12 @@ class Work:
     def turns(self) -> Generator[object]:
         """Let the check make steps of other gradients each: contestants with none, or other, states must not pass.
 
-        Powers of two come back to the same bits; `CLIP` clips the last.
+        Powers of two come back to the same bits; `CLIP` clips the first. Large ones come first: what an average keeps
+        of them shows its decay.
         """
         grads, last = self.grads(), 1.0
         try:
-            for factor in (1.0, -2.0, 4.0):
+            for factor in (4.0, -2.0, 1.0):
                 _multiply(grads, factor / last)
                 last = factor
                 yield

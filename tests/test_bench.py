@@ -20,7 +20,7 @@ from gradstep import textbook
 
 pytest.importorskip("bench", reason="only a checkout has bench/")
 from bench import __main__ as program
-from bench import compare, machine, readme, report
+from bench import compare, machine, pictures, readme, report
 from bench.__main__ import parser
 from bench.case import PLACES, Absent, Case, Contestant, Figure, Measurement, Took, Wrong, sample
 from bench.contestants import TABLE, ceiling, contestants, minimisers, numpy_, peer_of
@@ -29,7 +29,7 @@ from bench.questions import NAMES, ask, beside_blas, beyond_steps, gpu
 from bench.questions.many_arrays import gpt2, resnet50
 from bench.run import Run, ask_aside, cases
 from bench.runner import Runner, play
-from bench.samples import of_rounds
+from bench.samples import of_rounds, rate
 from bench.work import CLIP, RULES, Work
 
 OURS = ("gradstep", "NumPy", "NumPy out=", "pure Python")
@@ -62,14 +62,13 @@ def taking(clock, seconds, **more):
     return lambda: Contestant(partial(clock.work, seconds), **more)
 
 
-def test_every_sample_is_kept_and_divided_by_its_steps(runner, clock):
+def test_every_sample_is_kept(runner, clock):
     makers = {
         "a": taking(clock, 0.5),
-        "b": taking(clock, 0.5, steps=5),
-        "c": lambda: Contestant(lambda: 7.0, timed=True),
+        "b": lambda: Contestant(lambda: 7.0, timed=True),
     }
     done = runner.measure("q", Case("case", makers, rounds=4, seconds=1e9))
-    assert done.samples == {"a": [0.5] * 4, "b": [0.1] * 4, "c": [7.0] * 4}
+    assert done.samples == {"a": [0.5] * 4, "b": [7.0] * 4}
     assert not done.absent
 
 
@@ -234,6 +233,8 @@ def test_a_ratio_is_that_of_the_middle_run():
     took = Took({"a": [1.0, 1.0, 9.0, 9.0, 9.0, 9.0], "b": [1.0, 1.0, 9.0, 9.0, 1.0, 1.0]}, {"a": 8, "b": 2}, [2, 2, 2])
     assert took.ratio("a", "b") == 1.0
     assert took.ratio_per_byte("a", "b") == 0.25
+    turns = Took({"a": [1.0, 2.0, 2.0], "b": [1.0, 1.0, 2.0]}, {}, [3])  # medians of each are 2 and 1
+    assert turns.ratio("a", "b") == 1.0
     assert np.isnan(took.ratio("a", "nobody"))
 
 
@@ -398,9 +399,17 @@ def test_pytorch_is_off_by_its_norm_alone(hypers, monkeypatch):
     assert all("WRONG" in absent[name] for name in names) if hypers else not absent
 
 
+@pytest.mark.parametrize("wrong", [{"m": "m + rest1 * g"}, {"v": "v + rest2 * (g * g)"}])
+def test_an_average_that_does_not_decay_is_wrong(wrong, monkeypatch):
+    formulas = importlib.import_module("bench.contestants.formulas")
+    work = Work("AdamW", (5, 3000))
+    monkeypatch.setitem(formulas.FORMULAS, "AdamW", formulas.FORMULAS["AdamW"] | wrong)
+    assert "WRONG" in checked(work, contestants(work, ["pure Python"]))["pure Python"]
+
+
 def test_a_norm_may_be_off_by_little():
     work = Work("AdamW", (5, 3000), clip=CLIP, grad_scale=8.0)
-    norms = [factor * np.sqrt(sum(np.vdot(g, g) for g in work.grads())) / 8 for factor in (1.0, 2.0, 4.0)]
+    norms = [factor * np.sqrt(sum(np.vdot(g, g) for g in work.grads())) / 8 for factor in (4.0, 2.0, 1.0)]
     exact, told = work.expected(), work.expected(norms)
     np.testing.assert_allclose(np.concatenate(told), np.concatenate(exact), rtol=0, atol=1e-6)
     off = work.expected([1.002 * norm for norm in norms])
@@ -773,6 +782,26 @@ def test_ceilings_have_the_streams_of_a_step(work, written, monkeypatch):
     sweeps.call()
     assert [bool((a != 1).all()) for a in made] == written
     assert [bool((a == 1).all()) for a in made] == [not each for each in written]
+
+
+def test_rates_are_those_of_the_same_rounds():
+    m = measurement()
+    m.samples = {"gradstep": [1.0, 2.0, 2.0], "ceiling": [1.0, 1.0, 2.0]}
+    assert rate(m, "ceiling") == rate(m, "gradstep")
+
+
+def test_caches_have_room_for_all_threads():
+    machine = {"caches": {"L1": 1, "L2": 10, "L3": 100}, "gradstep": {"num_threads": 2}}
+    assert pictures.room(machine) == {"L1": 2, "L2": 20, "L3": 100}
+
+
+@pytest.mark.parametrize("n", [1, 15, 16, 40, 1000])
+def test_ceilings_sweep_all_elements(n):
+    arrays = ceiling.in_lines(n, 3)
+    took = ceiling.streams(arrays, 2).call()
+    assert 0 < took < 1
+    assert not any((a == 1).any() for a in arrays[:2])
+    assert (arrays[2] == 1).all()
 
 
 def test_ceilings_begin_on_cache_lines():

@@ -9,7 +9,6 @@ import os
 import statistics
 import subprocess
 import tempfile
-import timeit
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -25,7 +24,7 @@ from gradstep import _cpu
 from gradstep.solve.vectors import Space
 from gradstep.states import PAGE
 
-IN_CACHE = 1 << 28  # bytes that a call sweeps at least: neither the start of threads nor cold caches may count
+IN_CACHE = 1 << 28  # bytes that a call sweeps at least, so that it lasts as long in caches as out of them
 
 
 @functools.cache
@@ -36,7 +35,10 @@ def library() -> Any:
         out = Path(folder) / "ceiling.so"
         if not out.exists():
             _compile(out)
-        return ctypes.CDLL(str(out))
+        found = ctypes.CDLL(str(out))
+    for measures in (found.ceiling, found.two_passes, found.core_to_core):
+        measures.restype = ctypes.c_double
+    return found
 
 
 def _compile(out: Path) -> None:
@@ -62,11 +64,9 @@ def core_to_core() -> float | None:
 def _core_to_core() -> Any:
     """Return what measures it, None where it could not be compiled: once, since each round asks."""
     try:
-        measure = library().core_to_core
+        return library().core_to_core
     except Absent:
         return None
-    measure.restype = ctypes.c_double
-    return measure
 
 
 def streams(arrays: Sequence[Array], threads: int, zeroing: bool = False) -> Contestant:
@@ -78,10 +78,10 @@ def streams(arrays: Sequence[Array], threads: int, zeroing: bool = False) -> Con
     steps = max(1, IN_CACHE // moved)
     moved += moved // count * (count - 1 + (zeroing and count > 1))
 
-    def call() -> None:  # which keeps the arrays
-        sweep(pointers, len(arrays), ctypes.c_bool(zeroing), n, threads, ctypes.c_int64(steps))
+    def call() -> float:  # which keeps the arrays
+        return float(sweep(pointers, len(arrays), ctypes.c_bool(zeroing), n, threads, ctypes.c_int64(steps)))
 
-    return Contestant(call, steps=steps, nbytes=moved)
+    return Contestant(call, timed=True, nbytes=moved)
 
 
 def in_lines(n: int, count: int) -> list[Array]:
@@ -121,10 +121,10 @@ def two_passes(n: int, count: int, dtype: str, at_once: int) -> Contestant:
     kernel, size = library().two_passes, ctypes.c_int64(n)
     threads = gs.get_num_threads()
 
-    def sweep() -> None:
-        kernel(pointers, count, *addresses, size, vector.itemsize, at_once, threads)
+    def sweep() -> float:
+        return float(kernel(pointers, count, *addresses, size, vector.itemsize, at_once, threads))
 
     sweep()
     assert (dots == n).all()
     assert (total == count).all()
-    return Contestant(lambda: statistics.median(timeit.repeat(sweep, number=1, repeat=9)), timed=True)
+    return Contestant(lambda: statistics.median(sweep() for _ in range(9)), timed=True)

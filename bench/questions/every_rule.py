@@ -25,7 +25,7 @@ def question(quick: bool) -> Question:
                 footprint=work.footprint,
                 x=work.footprint,
                 series=rule,
-                seconds=4.0 if k < 7 else 15.0,
+                seconds={7: 15.0, 8: 40.0}.get(k, 4.0),
                 **(PLACES if k < 8 else {}),
             )
             if k == 7:
