@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import signal
 import sys
 import tempfile
@@ -36,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
         commands.add_parser(name, help=help).add_argument("run", type=Path)
     aside = commands.add_parser("answer")
     aside.add_argument("question", choices=NAMES)
-    aside.add_argument("--seconds", type=float)
+    aside.add_argument("--seconds", type=float, default=math.inf)
     _what(aside)
     return top
 
@@ -50,7 +51,7 @@ def main() -> int:
     """Run what was asked for."""
     args = parser().parse_args()
     if args.command == "answer":
-        answer(args.question, args.quick, args.peers, args.seconds)
+        answer(args.question, args.quick, args.peers or PEERS, args.seconds)
     elif args.command == "compare":
         before, after = report.read(args.before), report.read(args.after)
         print(compare.text(before, after))

@@ -28,11 +28,17 @@ static void sweep(float* const* arrays, std::int64_t begin, std::int64_t end) {
   }
 }
 
+constexpr std::int64_t line = 64 / sizeof(float);
+
+// As four streams, far from each other: so memory is read faster than as one.
 static void read(float* const* arrays, std::int64_t begin, std::int64_t end) {
   const float* const a = arrays[0];
+  const std::int64_t apart = (end - begin) / 4 / line * line;
   float sum = 0;
 #pragma omp simd reduction(+ : sum)
-  for (std::int64_t i = begin; i < end; ++i) sum += a[i];
+  for (std::int64_t i = begin; i < begin + apart; ++i)
+    sum += a[i] + a[i + apart] + a[i + 2 * apart] + a[i + 3 * apart];
+  for (std::int64_t i = begin + 4 * apart; i < end; ++i) sum += a[i];
   if (sum == 1e30f) arrays[0][begin] = 0;  // so that it is computed
 }
 
@@ -97,7 +103,6 @@ extern "C" double ceiling(float* const* a, int streams, bool zeroing, std::int64
                                {sweep<3, 4>, sweep<4, 4>},
                                {sweep<4, 5>, sweep<5, 5>}};
   const Work work = works[streams - 1][zeroing];
-  constexpr std::int64_t line = 64 / sizeof(float);
   const auto sweeps = [&](int, std::int64_t begin, std::int64_t end) { work(a, begin, end); };
   return share(n, line, threads, sweeps,
                [&](int t, std::int64_t begin, std::int64_t end) {
