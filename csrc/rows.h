@@ -74,9 +74,9 @@ HD Crop crop_of(const Images& images, const Draws& draws, std::uint64_t position
 // What elements become: copies, or floats or doubles.
 enum class Result : std::uint8_t { f32, f64, copy };
 
-// What numbers are standardised in on their way to T: in T if a float holds each of them, else in double.
+// What numbers are standardised in on their way to T; those of 16 bits come as floats.
 template <class X, class T>
-using Arithmetic = std::conditional_t<sizeof(X) <= 2 || std::is_same_v<X, float>, T, double>;
+using Arithmetic = std::conditional_t<std::is_same_v<X, float>, T, double>;
 
 // (x - shift) * factor; in floats the shift is the sum of two numbers, so that nothing of it is lost.
 template <class A>

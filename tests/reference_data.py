@@ -91,8 +91,8 @@ def normal(elements, position, epoch, seed):
 
 
 def standardised(x, mean, scale, dtype):
-    """Numbers as (x - mean) / scale: in the result's dtype if float32 holds each of them, else in float64."""
-    small = x.dtype == np.float32 or x.dtype.itemsize <= 2
+    """Numbers as (x - mean) / scale: in the result's dtype for floats of at most 32 bits, else in float64."""
+    small = x.dtype.kind in "fV" and x.dtype.itemsize <= 4
     arithmetic = np.dtype(dtype if small else np.float64)
     mean, factor = np.asarray(mean, np.float64), 1 / np.asarray(scale, np.float64)
     high = mean.astype(arithmetic)

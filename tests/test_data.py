@@ -254,12 +254,12 @@ def test_a_dtype_is_what_numpy_takes_for_one(given, found):
 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize(("layer", "threads"), TEAMS)
-@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "uint8", "int16", "int32", "int64"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "uint8", "int64"])
 def test_standardised_batches_are_the_specification(dtype, isa, layer, threads, engine, rng):
     engine(isa=isa, layer=layer, threads=threads)
     X = numbers(rng, (90, 17), np.dtype(dtype))
     standardizer = Standardizer().fit(X)
-    expected = "float64" if dtype in ("float64", "int32", "int64") else "float32"
+    expected = "float64" if dtype in ("float64", "int64") else "float32"
     for name, laid in layouts(X):
         for rows, order in minibatches(laid, np.arange(90), batch_size=40, seed=1, standardize=standardizer):
             spec = reference.standardised(X[order], standardizer.mean_, standardizer.scale_, expected)
@@ -270,15 +270,6 @@ def test_standardised_batches_are_the_specification(dtype, isa, layer, threads, 
         assert rows.dtype == given
         spec = reference.standardised(X, standardizer.mean_, standardizer.scale_, given)
         np.testing.assert_array_equal(rows, spec)
-
-
-@pytest.mark.parametrize("dtype", ["uint8", "int16", "float16"])
-def test_numbers_that_float32_holds_are_standardised_as_float32_are(dtype, rng):
-    X = numbers(rng, (90, 17), np.dtype(dtype))
-    standardizer = Standardizer().fit(X)
-    for given in ("float32", "float64"):
-        short, wide = (next(minibatches(a, standardize=standardizer, dtype=given))[0] for a in (X, X.astype("float32")))
-        np.testing.assert_array_equal(short, wide)
 
 
 def test_no_digit_of_a_large_mean_is_lost():

@@ -65,7 +65,7 @@ def minibatches(
         Variations of the first array, whose rows are images (H, W) or (H, W, C); after it was standardised.
     dtype : float32 or float64, as dtype or name, optional
         What the first array becomes. By default it stays as it is; what is standardised becomes float32 if it was
-        that or has at most 16 bits, else float64. Numbers of more bits than that are always standardised in float64.
+        that or has at most 16 bits, else float64.
     reuse : bool, default False
         Hand out the same arrays again and again, which the next batch overwrites.
     prefetch : int, default 0

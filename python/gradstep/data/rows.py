@@ -86,8 +86,8 @@ class Rows:
             shift, factor = (np.broadcast_to(c, self.shape) for c in (shift, factor))
         except ValueError:
             raise ValueError(f"{self.label}: expected rows of shape {shift.shape}, got {self.shape}") from None
-        is_short = float_dtype(self.array.dtype) == np.float32
-        arithmetic = dtype if is_short else np.dtype(np.float64)  # as in csrc/rows.h
+        is_float = self.array.dtype.kind in "fV" and float_dtype(self.array.dtype) == np.float32
+        arithmetic = dtype if is_float else np.dtype(np.float64)  # as in csrc/rows.h
         for what, numbers in (("shift by", shift), ("scale by", factor)):
             self._refuse_unless_held(numbers, what, arithmetic)
         high = shift.astype(arithmetic)
