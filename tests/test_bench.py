@@ -399,6 +399,17 @@ def test_pytorch_is_off_by_its_norm_alone(hypers, monkeypatch):
     assert all("WRONG" in absent[name] for name in names) if hypers else not absent
 
 
+def test_a_build_that_was_broken_off_is_not_waited_for(tmp_path, monkeypatch):
+    pytest.importorskip("deepspeed", reason="DeepSpeed is not installed")
+    deepspeed_ = importlib.import_module("bench.contestants.deepspeed_")
+    monkeypatch.setattr(deepspeed_, "_folder", lambda: tmp_path)
+    for name, why in (("nothing", "not compiled yet"), ("cpu_adam.so", None), ("lock", "its compiler was ended")):
+        (tmp_path / name).touch()
+        if why:
+            with pytest.raises(Absent, match=why):
+                deepspeed_.cpu_adam(Work("Adam", (5,)))
+
+
 @pytest.mark.parametrize("wrong", [{"m": "m + rest1 * g"}, {"v": "v + rest2 * (g * g)"}])
 def test_an_average_that_does_not_decay_is_wrong(wrong, monkeypatch):
     formulas = importlib.import_module("bench.contestants.formulas")

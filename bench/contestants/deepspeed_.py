@@ -19,6 +19,8 @@ def cpu_adam(work: Work) -> Contestant:
         raise Absent("DeepSpeed's CPU Adam is Adam and AdamW, here on float32")
     if not compiled():
         raise Absent("not compiled yet: `python -m bench.contestants.deepspeed_` does it, in minutes")
+    if (_folder() / "lock").exists():  # for which PyTorch would wait without end
+        raise Absent("its compiler was ended, or is at work: if not, remove `lock` from PyTorch's folder of extensions")
     params = [torch.from_numpy(p).requires_grad_() for p in work.params()]
     for p, g in zip(params, work.grads(), strict=True):
         p.grad = torch.from_numpy(g)
@@ -28,7 +30,11 @@ def cpu_adam(work: Work) -> Contestant:
 
 def compiled() -> bool:
     """Whether its first use is over."""
-    return (Path(_get_build_directory(CPUAdamBuilder.NAME, False)) / f"{CPUAdamBuilder.NAME}.so").exists()
+    return (_folder() / f"{CPUAdamBuilder.NAME}.so").exists()
+
+
+def _folder() -> Path:
+    return Path(_get_build_directory(CPUAdamBuilder.NAME, False))
 
 
 if __name__ == "__main__":
