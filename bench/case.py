@@ -54,7 +54,7 @@ class Contestant:
     expected: Callable[[], Sequence[Array]] | None = None
 
 
-# Of cases of one array, or a few: the same step takes up to 1.5 times as long elsewhere in memory.
+# Of steps, but on 10^8 elements or a large model: the same one takes up to 1.5 times as long elsewhere in memory.
 PLACES: dict[str, Any] = {"runs": 5, "rounds": 6}
 
 

@@ -65,8 +65,9 @@ def question(quick: bool) -> Question:
         work = Work("AdamW", tuple(sizes()))
         if quick and work.elements > 10**8:
             continue
-        for caches in ("warm", "flushed") if name == "an MLP's" else ("flushed",):
-            hurried = caches == "flushed" and work.footprint < IN_CACHE  # ceilings, which sweep a cache many times
+        small = work.footprint < IN_CACHE
+        for caches in ("warm", "flushed") if small else ("flushed",):
+            hurried = caches == "flushed" and small  # ceilings, which sweep a cache many times
             yield Case(
                 f"{name} {len(work.sizes)} arrays, {caches}",
                 contestants(work, [who for who in TABLE if not (hurried and who.startswith("ceiling"))]),
@@ -76,5 +77,5 @@ def question(quick: bool) -> Question:
                 footprint=work.footprint,
                 caches=caches,
                 seconds=10.0,
-                **(PLACES if len(work.sizes) < 10 else {}),
+                **(PLACES if small else {}),
             )
