@@ -1,4 +1,5 @@
-// Sums in a fixed order, so with the same bits on every instruction set and thread count.
+// Vectors of doubles, and sums in a fixed order, so with the same bits on every instruction set and thread
+// count.
 #pragma once
 #include <cstdint>
 #ifdef __AVX__
@@ -75,6 +76,28 @@ inline Lanes lanes_at(const float* from) {
   return v;
 #endif
 }
+
+#ifdef __AVX2__
+// From bytes gcc goes by vectors of shorts and ints, whose halves it takes apart and joins again.
+inline Lanes lanes_at(const std::uint8_t* from) {
+#ifdef __AVX512F__
+  const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(from));
+  return _mm512_maskz_cvtepi32_pd(0xff, _mm256_cvtepu8_epi32(bytes));
+#else
+  int bytes;
+  __builtin_memcpy(&bytes, from, sizeof bytes);
+  return _mm256_cvtepi32_pd(_mm_cvtepu8_epi32(_mm_cvtsi32_si128(bytes)));
+#endif
+}
+
+inline void put_lanes(Lanes v, float* to) {
+#ifdef __AVX512F__
+  _mm256_storeu_ps(to, _mm512_maskz_cvtpd_ps(0xff, v));
+#else
+  _mm_storeu_ps(to, _mm256_cvtpd_ps(v));
+#endif
+}
+#endif
 
 // The product of two floats is exact in double, so that a fused sum rounds as a product and a sum do.
 template <class T>

@@ -3,6 +3,7 @@
 #pragma once
 #include <tuple>
 
+#include "../lanes.h"
 #include "../rows.h"
 #include "tile.h"
 
@@ -30,6 +31,17 @@ struct Columns {
   const void *shift, *shift_low, *factor;
 };
 
+inline void standardise_bytes(int64_t n, const std::uint8_t* from, const double* shift, const double* factor,
+                              float* to) {
+  int64_t i = 0;
+#ifdef __AVX2__
+  for (; i + vector_lanes <= n; i += vector_lanes)
+    put_lanes((lanes_at(from + i) - lanes_at(shift + i)) * lanes_at(factor + i), to + i);
+#endif
+#pragma omp simd
+  for (int64_t k = i; k < n; ++k) to[k] = float(standardised(double(from[k]), shift[k], 0.0, factor[k]));
+}
+
 // Elements `step` bytes apart, to a dense run.
 using Convert = void (*)(int64_t n, const char* from, int64_t step, const Columns& columns, int64_t column,
                          void* to);
@@ -47,6 +59,9 @@ void convert(int64_t n, const char* from, int64_t step, const Columns& columns, 
     const auto of = [column](const void* all) { return static_cast<const A*>(all) + column; };
     const A *const shift = of(columns.shift), *const low = of(columns.shift_low),
                    *const factor = of(columns.factor);
+    if constexpr (number == Number::u8 && sizeof(T) == 4)
+      if (apart == 1)
+        return standardise_bytes(n, reinterpret_cast<const std::uint8_t*>(from), shift, factor, to);
 #pragma omp simd
     for (int64_t i = 0; i < n; ++i)
       to[i] = T(standardised(A(value_at<number>(from + i * apart)), shift[i], low[i], factor[i]));
