@@ -150,7 +150,7 @@ class Work:
         """Return what `sample` must see after the `turns`: of parameters, averages, and gradients that are zeroed.
 
         A peer whose norms are sums of floats says which it took, so that nothing else of it may be off; other
-        `hypers` are for one that has none of ours.
+        `hypers`, functions of the step where they change, are for one that has none of ours.
         """
         reference = specification()
         rule, hypers = getattr(reference, self.spec.reference), complete(self.spec.hypers | hypers)
@@ -160,7 +160,8 @@ class Work:
         averages = [p.astype(wide) if self.average is not None else None for p in params]
         for t, _ in enumerate(self.turns(), 1):
             factor = self._factor(norms[t - 1] if norms else None)
-            more = {"t": t, "h": hypers, "factor": factor, "decay": self.average or 0.0}
+            now = {name: value(t) if callable(value) else value for name, value in hypers.items()}
+            more = {"t": t, "h": now, "factor": factor, "decay": self.average or 0.0}
             for p, g, ours, average in zip(params, grads, states, averages, strict=True):
                 reference.step(rule, p, g, ours, average=average, **more)
         zeroed = [np.zeros(g.shape) for g in grads if self.zero_grads]

@@ -430,6 +430,13 @@ def test_a_norm_may_be_off_by_little():
             work.expected([*norms[:2], wrong * norms[2]])
 
 
+def test_what_is_expected_may_have_hyperparameters_that_change_with_the_step():
+    work = Work("Adam", (3000,))
+    (told,) = work.expected(lr=lambda t: 0.01 if t == 1 else 0.0)
+    p, g = (sample(a) for a in (*work.params(), *work.grads()))
+    np.testing.assert_allclose(told, p - 0.01 * 4 * g / (4 * np.abs(g) + 1e-6), rtol=0, atol=1e-6)
+
+
 def test_what_a_contestant_expects_itself_is_asked_after_its_calls(runner, clock):
     found = []
     made = Contestant(lambda: found.append(3.0), lambda: [np.array(found[:1])], expected=lambda: [np.array(found[:1])])

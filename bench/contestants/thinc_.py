@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from thinc.api import SGD, Adam
 
 from bench.case import Absent, Contestant
@@ -15,10 +17,12 @@ def optimizer(work: Work) -> Contestant:
         raise Absent("was given the plain rule on float32 only")
     h = complete(work.spec.hypers)
     plain = {"grad_clip": 0.0, "use_averages": False, "L2_is_weight_decay": True, "L2": h["weight_decay"]}
+    expected = None
     if work.spec.cls in ("Adam", "AdamW"):
         b1, b2 = h["betas"]
-        eps = h["eps"] * (1 - b2) ** 0.5  # it is added before the bias is corrected: the same in the first step
-        opt = Adam(h["lr"], beta1=b1, beta2=b2, eps=eps, **plain)
+        opt = Adam(h["lr"], beta1=b1, beta2=b2, eps=h["eps"], **plain)
+        # It adds eps before the bias of the squares is corrected.
+        expected = partial(work.expected, eps=lambda t: h["eps"] / (1 - b2**t) ** 0.5)
     elif work.rule in ("GradientDescent", "SGD"):
         opt = SGD(h["lr"], **plain)
     else:
@@ -30,5 +34,5 @@ def optimizer(work: Work) -> Contestant:
         for k, (p, g) in enumerate(zip(params, grads, strict=True)):
             opt((k, "W"), p, g)
 
-    tolerance = 2e-4  # of gradients near eps, in the steps after it
-    return Contestant(step, lambda: params, fill, copies=work.nbytes_of_params, tolerance=tolerance)
+    tolerance = 4e-6  # it decays weights after the step, not before
+    return Contestant(step, lambda: params, fill, copies=work.nbytes_of_params, tolerance=tolerance, expected=expected)
