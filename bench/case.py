@@ -63,8 +63,8 @@ class Case:
     """The same work for some contestants, which are made when it begins.
 
     `expected` gives what `sample` sees of each result after one call in each of the `turns`. Caches are "warm" by
-    `warm` times as many calls as are counted, or "flushed". A turn begins after a `rest` in seconds, which lets the
-    idle threads of the turn before fall asleep: they spin on the same cores. There are `rounds`, or fewer where
+    `warm` times as many calls as are counted, or "flushed". A turn begins after a `rest` in seconds, and not before the
+    idle threads of the turn before have fallen asleep: they spin on the same cores. There are `rounds`, or fewer where
     `seconds` are over, with new contestants in each of so many `runs`.
     """
 

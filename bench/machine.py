@@ -23,7 +23,19 @@ PREFIXES = ("OMP_", "GOMP_", "KMP_", "OPENBLAS_", "MKL_", "GRADSTEP_", "NUMBA_",
 UNSET = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 # What OpenMP runtimes say of it when they are asked; others are not.
 POLICIES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
-TIMEOUT = "OPENBLAS_THREAD_TIMEOUT"
+# Multiplies with an OpenBLAS, and says how long its threads were at work afterwards, in half a second of sleep.
+SPINNING = """
+import ctypes, sys, time
+library = ctypes.CDLL(sys.argv[1])
+names = [f"{before}cblas_sgemm{after}" for before in ("scipy_", "") for after in ("64_", "")]
+sgemm = next(getattr(library, name) for name in names if hasattr(library, name))
+n, one, a, b, c = ctypes.c_int64(600), ctypes.c_float(1), *((ctypes.c_float * 360000)() for _ in range(3))
+for _ in range(2):
+    sgemm(101, 111, 111, n, n, n, one, a, n, b, n, one, c, n)
+begin = time.process_time()
+time.sleep(0.5)
+print(time.process_time() - begin)
+"""
 # csrc/cpu/pool.cpp: a std::atomic's wait, and the caller's spins before its own.
 OWN_POLICIES = {
     "pool": "sleep at once; a caller that waits for them spins for some microseconds, then sleeps",
@@ -133,13 +145,22 @@ def pools() -> list[dict[str, Any]]:
 
 
 def policy(pool: dict[str, Any]) -> str:
-    """Return how idle threads of a pool wait: what OpenMP says itself, or what OpenBLAS's sources do."""
+    """Return how idle threads of a pool wait: what OpenMP says itself, or what is seen of OpenBLAS."""
     if pool["user_api"] == "openmp":
         return _told(pool["filepath"])
     if (pool["internal_api"], pool.get("threading_layer")) == ("openblas", "pthreads"):
-        ticks, why = os.environ.get(TIMEOUT, "26"), "set" if TIMEOUT in os.environ else "the default of its sources"
-        return f"spin for 2^{ticks} ticks of the clock, then sleep ({TIMEOUT}={ticks}, {why})"
+        return _seen(pool["filepath"], pool["num_threads"])
     return "as those of its OpenMP" if pool.get("threading_layer") == "openmp" else "unknown"
+
+
+def _seen(library: str, threads: int) -> str:
+    """Let an OpenBLAS work in another process, which tells how long its threads spin then: 0.4 s at most."""
+    command = [sys.executable, "-S", "-c", SPINNING, library]
+    said = subprocess.run(command, capture_output=True, text=True).stdout
+    if not said:
+        return "unknown"
+    milliseconds = float(f"{1e3 * float(said) / max(1, threads - 1):.1g}")
+    return f"spin for some {milliseconds:g} ms, then sleep (seen after a matmul)"
 
 
 def _told(library: str) -> str:

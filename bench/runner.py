@@ -20,6 +20,7 @@ from bench.must import LEAST_ROUNDS
 T = TypeVar("T")
 LEAST_SECONDS = 1e-2  # a sample lasts so long, by repeated calls, and so does what warms before it
 QUICKER = 10
+LONGEST_REST = 0.5  # seconds; whose threads never sleep is not waited for
 
 
 @dataclass
@@ -30,6 +31,7 @@ class Runner:
     peers: Sequence[str] = PEERS
     clock: Callable[[], float] = time.perf_counter
     sleep: Callable[[float], object] = time.sleep
+    at_work: Callable[[], float] = time.process_time  # seconds of all threads
     core_to_core: Callable[[], float | None] = ceiling.core_to_core
     until: float = math.inf  # on that clock; what would begin later is not measured
     _sweep: Array = field(default_factory=lambda: np.zeros(0, np.uint8))
@@ -120,8 +122,16 @@ class Runner:
                 return 1
         return max(1, min(10_000, math.ceil(least / max(took, 1e-9))))
 
+    def _rest(self, seconds: float) -> None:
+        """Sleep so long, and again while threads of this process are at work: OpenBLAS's spin for 0.1 s or more."""
+        for _ in range(math.ceil(LONGEST_REST / seconds) if seconds else 0):
+            begin = self.at_work()
+            self.sleep(seconds)
+            if self.at_work() - begin < seconds / 10:
+                return
+
     def _turn(self, case: Case, contestant: Contestant, repeats: int) -> float:
-        self.sleep(case.rest)
+        self._rest(case.rest)
         for _ in range(case.warm * repeats):
             contestant.before()
             contestant.call()
@@ -184,6 +194,6 @@ def available_memory() -> float:
 
 
 def _rotated(names: list[str], k: int) -> list[str]:
-    """Each comes first in its turn: who follows whom is not always the same."""
+    """Each comes first in its turn."""
     k %= max(1, len(names))
     return names[k:] + names[:k]

@@ -1,6 +1,7 @@
 """The bench suite's own arithmetic: turns, checks, comparisons, the README's block."""
 
 import importlib
+import itertools
 import json
 import os
 import re
@@ -936,15 +937,35 @@ def test_pools_say_how_their_threads_wait(monkeypatch):
     found = machine.pools()
     assert all(pool["policy"] for pool in found)
     assert found[-1]["policy"].startswith("sleep at once")
-    blas = {"user_api": "blas", "internal_api": "openblas", "threading_layer": "pthreads"}
-    monkeypatch.delenv(machine.TIMEOUT, raising=False)
-    assert "2^26" in machine.policy(blas)
-    assert "default" in machine.policy(blas)
-    monkeypatch.setenv(machine.TIMEOUT, "10")
-    assert "2^10" in machine.policy(blas)
     run = run_of([measurement(gradstep=1.0)])
     run.pools = {"a": found, "b": found}
     assert report.markdown(run, {}).count("Idle threads of gradstep: sleep at once") == 1
+
+
+def test_how_long_openblas_spins_is_seen(monkeypatch):
+    found = pytest.importorskip("threadpoolctl").threadpool_info()
+    blas = next((p for p in found if p.get("threading_layer") == "pthreads" and p["num_threads"] > 1), None)
+    if blas is None:
+        pytest.skip("needs an OpenBLAS with threads of its own")
+    spins = []
+    for ticks in ("10", "28"):
+        monkeypatch.setenv("OPENBLAS_THREAD_TIMEOUT", ticks)
+        said = machine.policy(blas)
+        spins.append(float(re.fullmatch(r"spin for some (\S+) ms, then sleep \(seen after a matmul\)", said).group(1)))
+    assert 5 * spins[0] < spins[1]
+    assert machine.policy(blas | {"filepath": "no library"}) == "unknown"
+
+
+def test_a_turn_begins_when_the_threads_before_it_sleep(runner):
+    slept, seconds = [], iter([0, 0.02, 0.02, 0.03, 0.03, 0.031])
+    runner.sleep, runner.at_work = slept.append, lambda: next(seconds)
+    runner._rest(0.02)
+    assert slept == [0.02] * 3
+    runner.at_work = itertools.count().__next__  # threads that never sleep
+    runner._rest(0.02)
+    assert len(slept) == 3 + 25
+    runner._rest(0.0)
+    assert len(slept) == 3 + 25
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="loads libgomp by name")

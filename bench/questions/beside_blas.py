@@ -62,7 +62,7 @@ def neighbours(where: str, first: str = "numpy") -> Question:
         warm=4,
         rest=0.03,
         rounds=200,
-        seconds=40.0,
+        seconds=100.0,
     )
     for what, name, other, key in (
         ("step after a matmul, of a single-threaded one alone", "step after a matmul", "step, 1 thread", "step"),
