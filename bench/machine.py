@@ -23,7 +23,9 @@ PREFIXES = ("OMP_", "GOMP_", "KMP_", "OPENBLAS_", "MKL_", "GRADSTEP_", "NUMBA_",
 UNSET = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 # What OpenMP runtimes say of it when they are asked; others are not.
 POLICIES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
-# Multiplies with an OpenBLAS, and says how long its threads were at work afterwards, in half a second of sleep.
+# Starts an OpenMP runtime, which then displays what it is set to.
+DISPLAYING = "import ctypes, sys; ctypes.CDLL(sys.argv[1]).omp_get_max_threads()"
+# Multiplies with an OpenBLAS, and says how long its threads were at work afterwards, until they slept.
 SPINNING = """
 import ctypes, sys, time
 library = ctypes.CDLL(sys.argv[1])
@@ -32,9 +34,13 @@ sgemm = next(getattr(library, name) for name in names if hasattr(library, name))
 n, one, a, b, c = ctypes.c_int64(600), ctypes.c_float(1), *((ctypes.c_float * 360000)() for _ in range(3))
 for _ in range(2):
     sgemm(101, 111, 111, n, n, n, one, a, n, b, n, one, c, n)
-begin = time.process_time()
-time.sleep(0.5)
-print(time.process_time() - begin)
+spun = [time.process_time()]
+for _ in range(25):
+    time.sleep(0.02)
+    spun.append(time.process_time())
+    if spun[-1] - spun[-2] < 0.002:
+        break
+print(spun[-1] - spun[0])
 """
 # csrc/cpu/pool.cpp: a std::atomic's wait, and the caller's spins before its own.
 OWN_POLICIES = {
@@ -155,8 +161,7 @@ def policy(pool: dict[str, Any]) -> str:
 
 def _seen(library: str, threads: int) -> str:
     """Let an OpenBLAS work in another process, which tells how long its threads spin then: 0.4 s at most."""
-    command = [sys.executable, "-S", "-c", SPINNING, library]
-    said = subprocess.run(command, capture_output=True, text=True).stdout
+    said = _aside(SPINNING, library).stdout
     if not said:
         return "unknown"
     milliseconds = float(f"{1e3 * float(said) / max(1, threads - 1):.1g}")
@@ -165,12 +170,14 @@ def _seen(library: str, threads: int) -> str:
 
 def _told(library: str) -> str:
     """Load an OpenMP runtime in another process, as this one did, and return what it displays of its policy."""
-    load = "import ctypes, sys; ctypes.CDLL(sys.argv[1]).omp_get_max_threads()"
-    environment = os.environ | {"OMP_DISPLAY_ENV": "verbose"}
-    command = [sys.executable, "-S", "-c", load, library]
-    lines = subprocess.run(command, capture_output=True, text=True, env=environment).stderr.splitlines()
+    lines = _aside(DISPLAYING, library, OMP_DISPLAY_ENV="verbose").stderr.splitlines()
     named = [line.split("]")[-1].strip().replace("'", "").replace(" = ", "=") for line in lines]
     return ", ".join(line for line in named if line.startswith(POLICIES)) or "unknown"
+
+
+def _aside(program: str, library: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-S", "-c", program, library]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
 
 
 def _first_line(path: str) -> str:
