@@ -59,6 +59,14 @@ def test_a_pass_is_its_specification(engine, isa, layer, threads, n, dtype):
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("isa", ISAS)
+def test_a_pass_over_more_than_caches_hold_is_its_specification(engine, isa, dtype):
+    engine(isa=isa, threads=2)
+    v = vectors(200_003, dtype)  # of 23 streams: more than 2^24 bytes, so they are fetched ahead
+    check_pass(v, v, [((0, 6), range(7)), ((5,), (5,)), ((1, 2, 3), (0, 1, 2, 3, 4))])
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
 @pytest.mark.parametrize("terms", range(1, 14))
 def test_any_number_of_terms(terms, dtype):
     v = vectors(100, dtype, terms + 1)

@@ -8,9 +8,20 @@
 namespace gradstep {
 namespace {
 
-// Adds K terms to what is in `before`, or begins with the first of them where that is null.
+// How many vectors are fetched ahead of a combination's sums: where caches hold them all, none, since that
+// takes longer than it saves.
+template <class T>
+int fetched_ahead(const Pass& pass) {
+  constexpr int64_t cached = 1 << 24;  // bytes
+  return pass.n * pass.streams() * int64_t(sizeof(T)) > cached ? 4 : 0;
+}
+
+// Adds K terms to what is in `before`, or begins with the first of them where that is null. Memory delivers
+// `ahead` of the `next`, which come then, to the L2 cache meanwhile.
 template <int K, class T>
-void add_terms(const Term* terms, int64_t at, int64_t n, const T* before, T* out) {
+void add_terms(const Term* terms, int64_t at, int64_t n, const T* const (&next)[4], int ahead,
+               const T* before, T* out) {
+  constexpr int64_t line = 64 / sizeof(T), turn = 4 * line;
   const T* v[K];
   T factor[K];
   for (int k = 0; k < K; ++k)
@@ -19,28 +30,41 @@ void add_terms(const Term* terms, int64_t at, int64_t n, const T* before, T* out
     for (int k = from; k < K; ++k) sum += factor[k] * v[k][i];
     return sum;
   };
-  if (before) {
+  for (int64_t first = 0; first < n; first += turn) {
+    const int64_t last = least(first + turn, n);
+    for (int64_t i = first; i < last; i += line)
+      for (int k = 0; k < ahead; ++k) __builtin_prefetch(next[k] + i, 0, 2);
+    if (before) {
 #pragma omp simd
-    for (int64_t i = 0; i < n; ++i) out[i] = rest(before[i], 0, i);
-  } else {
+      for (int64_t i = first; i < last; ++i) out[i] = rest(before[i], 0, i);
+    } else {
 #pragma omp simd
-    for (int64_t i = 0; i < n; ++i) out[i] = rest(factor[0] * v[0][i], 1, i);
+      for (int64_t i = first; i < last; ++i) out[i] = rest(factor[0] * v[0][i], 1, i);
+    }
   }
 }
 
 // Four terms at a time, so that sums on the way are seldom written, and that to a tile.
 template <class T>
-void combine(const Combination& combination, int64_t at, int64_t n) {
+void combine(const Combination& combination, int64_t at, int64_t n, int ahead) {
   alignas(64) T sums[tile_elements];
-  const Term* terms = combination.terms.data();
-  int64_t count = int64_t(combination.terms.size());
+  const auto all = combination.terms;
+  const auto count = int64_t(all.size());
+  const auto stream = [&](int64_t k) {
+    return static_cast<const T*>(k < count ? all[k].vector : combination.out);
+  };
   const T* before = nullptr;
-  for (; count > 4; count -= 4, terms += 4, before = sums) add_terms<4>(terms, at, n, before, sums);
-  const auto add = count == 1   ? add_terms<1, T>
-                   : count == 2 ? add_terms<2, T>
-                   : count == 3 ? add_terms<3, T>
-                                : add_terms<4, T>;
-  add(terms, at, n, before, static_cast<T*>(combination.out) + at);
+  for (int64_t first = 0; first < count; first += 4) {
+    const int64_t left = count - first;
+    const T* next[4];
+    for (int64_t k = 0; k < 4; ++k) next[k] = left > 4 ? stream(first + 4 + k) + at : stream(k) + at + n;
+    const auto add = left == 1   ? add_terms<1, T>
+                     : left == 2 ? add_terms<2, T>
+                     : left == 3 ? add_terms<3, T>
+                                 : add_terms<4, T>;
+    add(&all[first], at, n, next, ahead, before, left > 4 ? sums : static_cast<T*>(combination.out) + at);
+    before = sums;
+  }
 }
 
 // How many vectors on the right are read at once: as many as registers hold the sums of, and the L1 cache
@@ -89,9 +113,10 @@ double largest_of(const T* v, int64_t n) {
 
 template <class T>
 void pass_tiles(const Pass& pass, int64_t first, int64_t last, int64_t tiles, double* sums) {
+  const int ahead = fetched_ahead<T>(pass);
   for (int64_t tile = first; tile < last; ++tile) {
     const int64_t at = tile * tile_elements, n = least(tile_elements, pass.n - at);
-    for (const Combination& c : pass.combinations) combine<T>(c, at, n);
+    for (const Combination& c : pass.combinations) combine<T>(c, at, n, ahead);
     double* to = sums + tile;
     for (const Products& p : pass.products) {
       const auto dots = p.left.size() == 1   ? dot_tile<1, T>
