@@ -19,6 +19,12 @@ inline constexpr int vector_lanes = 2;
 inline constexpr int lanes = 16, vectors = lanes / vector_lanes;
 typedef double Lanes __attribute__((vector_size(vector_lanes * sizeof(double))));
 
+// Memory delivers so many bytes to the L2 cache meanwhile, which can wait for more lines at a time than L1.
+inline void fetch_ahead(const void* from, std::int64_t bytes) {
+  for (std::int64_t byte = 0; byte < bytes; byte += 64)
+    __builtin_prefetch(static_cast<const char*>(from) + byte, 0, 2);
+}
+
 // Adds the lanes in pairs, after those terms that were too few for all lanes.
 template <class Term>
 double sum_of_lanes(const Lanes (&sums)[vectors], std::int64_t i, std::int64_t n, const Term& term) {
@@ -145,16 +151,14 @@ void lane_squares(std::int64_t n, const T* const (&x)[K], double scale, double (
 }
 
 // The dot products of K vectors on the left with R on the right, each the `lane_sum` of its terms. `next` are
-// those on the right that will be wanted then: memory delivers them to the L2 cache while this computes.
+// those on the right that will be wanted then.
 template <int K, int R, class T>
 void lane_dots(std::int64_t n, const T* const (&left)[K], const T* const (&right)[R],
                const T* const (&next)[R], double (&out)[K][R]) {
   Lanes sums[K][R][vectors] = {};
   std::int64_t i = 0;
   for (; i + lanes <= n; i += lanes) {
-    for (int r = 0; r < R; ++r)
-      for (std::size_t line = 0; line < lanes * sizeof(T); line += 64)
-        __builtin_prefetch(reinterpret_cast<const char*>(next[r] + i) + line, 0, 2);
+    for (int r = 0; r < R; ++r) fetch_ahead(next[r] + i, lanes * sizeof(T));
 #pragma GCC unroll 8
     for (int j = 0; j < vectors; ++j) {
       const std::int64_t at = i + j * vector_lanes;

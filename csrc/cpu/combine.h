@@ -16,12 +16,12 @@ int fetched_ahead(const Pass& pass) {
   return pass.n * pass.streams() * int64_t(sizeof(T)) > cached ? 4 : 0;
 }
 
-// Adds K terms to what is in `before`, or begins with the first of them where that is null. Memory delivers
-// `ahead` of the `next`, which come then, to the L2 cache meanwhile.
+// Adds K terms to what is in `before`, or begins with the first of them where that is null. Of the `next`,
+// which come then, so many are fetched `ahead`.
 template <int K, class T>
 void add_terms(const Term* terms, int64_t at, int64_t n, const T* const (&next)[4], int ahead,
                const T* before, T* out) {
-  constexpr int64_t line = 64 / sizeof(T), turn = 4 * line;
+  constexpr int64_t turn = 256 / sizeof(T);
   const T* v[K];
   T factor[K];
   for (int k = 0; k < K; ++k)
@@ -32,8 +32,7 @@ void add_terms(const Term* terms, int64_t at, int64_t n, const T* const (&next)[
   };
   for (int64_t first = 0; first < n; first += turn) {
     const int64_t last = least(first + turn, n);
-    for (int64_t i = first; i < last; i += line)
-      for (int k = 0; k < ahead; ++k) __builtin_prefetch(next[k] + i, 0, 2);
+    for (int k = 0; k < ahead; ++k) fetch_ahead(next[k] + first, (last - first) * sizeof(T));
     if (before) {
 #pragma omp simd
       for (int64_t i = first; i < last; ++i) out[i] = rest(before[i], 0, i);

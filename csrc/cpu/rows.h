@@ -194,12 +194,10 @@ void select(const Selection& selection, std::uint64_t position, int64_t count, i
   for (int64_t i = 0; i < count; ++i) indices[i] = selection(position + i);
 }
 
-// Memory delivers columns [first, last) of a row that comes soon while this one is worked on: to the L2
-// cache, which can wait for more lines at a time than L1.
+// Columns [first, last) of a row that comes soon.
 void prefetch(const Source& source, const char* row, int64_t first, int64_t last) {
-  if (source.step() != source.itemsize) return;
-  for (int64_t byte = first * source.itemsize; byte < last * source.itemsize; byte += 64)
-    __builtin_prefetch(row + byte, 0, 2);
+  if (source.step() == source.itemsize)
+    fetch_ahead(row + first * source.itemsize, (last - first) * source.itemsize);
 }
 
 // A whole row, piece by piece, and `soon`, if not null, likewise.
