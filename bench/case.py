@@ -162,4 +162,6 @@ class Measurement:
     runs: int = 0
     bytes_of: dict[str, int] = field(default_factory=dict)  # where they are not those of the case
     rounds: list[int] = field(default_factory=list)  # of each run, which time may cut
-    core_to_core: list[float] = field(default_factory=list)  # nanoseconds, before each round, where that is known
+    # Before each round, where that is known: nanoseconds, and times as long as alone.
+    core_to_core: list[float] = field(default_factory=list)
+    side_by_side: list[float] = field(default_factory=list)

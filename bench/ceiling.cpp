@@ -224,3 +224,40 @@ extern "C" double core_to_core(int first, int second) {
   other.join();
   return least;
 }
+
+// As much arithmetic as a core has room for: more chains of products than are needed to hide their latency.
+static double multiply_chains() {
+  constexpr int chains = 8, turns = 2000;
+  Line<float> x[chains];
+  for (int k = 0; k < chains; ++k) x[k] = Line<float>{} + float(k + 1);
+  const auto begin = Clock::now();
+  for (int turn = 0; turn < turns; ++turn)
+    for (auto& chain : x) chain *= 0.999f;
+  for (const auto& chain : x) asm volatile("" ::"m"(chain));
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+// How many times as long two processors take for that side by side as one alone: twice, where both are
+// threads of one core. Of the fastest of some batches, as above.
+extern "C" double side_by_side(int first, int second) {
+  constexpr int batches = 20;
+  double took[2][batches], alone = 1e9, both = 1e9;
+  std::atomic<int> there{0};
+  const auto run = [&](int own, int processor) {
+    stay_on(processor);
+    for (int batch = 0; batch < batches; ++batch) {
+      for (++there; there < 2 * (batch + 1);) {
+      }
+      took[own][batch] = multiply_chains();
+    }
+  };
+  std::thread other(run, 1, second);
+  std::thread([&] {
+    run(0, first);
+    other.join();
+    for (int batch = 0; batch < batches; ++batch) alone = std::min(alone, multiply_chains());
+  }).join();
+  for (int batch = 0; batch < batches; ++batch)
+    both = std::min(both, std::max(took[0][batch], took[1][batch]));
+  return both / alone;
+}

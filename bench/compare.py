@@ -11,7 +11,7 @@ from bench.contestants import peer_of
 from bench.must import LEAST_ROUNDS, MUST, verdict
 from bench.report import table
 from bench.run import Run
-from bench.samples import OWN, ceiling_of, is_far, is_ours, number, of_rounds, quartiles, ratios
+from bench.samples import DISTANCES, OWN, ceiling_of, distances_of, is_ours, number, of_rounds, quartiles, ratios
 
 MANY = 7  # rounds, whose quartiles tell something
 LEAST = 1.2  # smaller changes are those of another process: where arrays lie, and what neighbours do
@@ -45,9 +45,9 @@ def text(before: Run, after: Run) -> str:
 def unknown(before: Run, after: Run) -> Iterator[str]:
     """Say of which run it is not known in which rounds processors were near each other."""
     for which, run in (("first", before), ("second", after)):
-        if not all(is_far(m) for m in run.measurements if m.samples):
+        if not all(distances_of(m) for m in run.measurements if m.samples):
             yield (
-                f"Of the {which} run's rounds it is not known whether processors were near: all are compared, of both "
+                f"Of the {which} run's rounds it is not known whether processors were near: all are compared, of all "
                 "kinds."
             )
 
@@ -112,19 +112,19 @@ def in_pairs(before: Run, after: Run) -> list[Pair]:
 
 
 def alike(was: Measurement, m: Measurement, same: bool) -> Pair:
-    """Return both in rounds with processors near each other, or far, whichever they have more of: nothing of few.
+    """Return both in rounds with processors at the same distance, whichever they have most of: nothing of few.
 
     What is near on the `same` machine another may call far.
     """
     least = min([*was.core_to_core, *m.core_to_core], default=math.inf) if same else math.inf
-    afar = is_far(was, least), is_far(m, least)
-    if not all(afar):
+    there = distances_of(was, least), distances_of(m, least)
+    if not all(there):
         return was, m
-    shared = {far: min(there.count(far) for there in afar) for far in (False, True)}
-    far = max(shared, key=lambda far: shared[far])
-    enough = shared[far] >= min(LEAST_ROUNDS, *map(len, afar))
-    there = [[enough and kind == far for kind in kinds] for kinds in afar]
-    return of_rounds(was, there[0]), of_rounds(m, there[1])
+    shared = {distance: min(found.count(distance) for found in there) for distance in DISTANCES}
+    most = max(shared, key=lambda distance: shared[distance])
+    enough = shared[most] >= min(LEAST_ROUNDS, *map(len, there))
+    wanted = [[enough and distance == most for distance in found] for found in there]
+    return of_rounds(was, wanted[0]), of_rounds(m, wanted[1])
 
 
 def changed(was: Measurement, m: Measurement, name: str, same: bool) -> Row:

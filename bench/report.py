@@ -15,12 +15,13 @@ from bench.must import LEAST_ROUNDS, MUST, Must, verdict
 from bench.questions import title
 from bench.run import Run
 from bench.samples import (
+    DISTANCES,
     FAR,
     OWN,
     UNSTEADY,
     base,
     ceiling_of,
-    is_far,
+    distances_of,
     is_ours,
     is_per_byte,
     is_unsteady,
@@ -115,6 +116,8 @@ def _where(run: Run) -> str:
     lines += [f"- Idle threads of {wait}" for wait in waits]
     if ways := core_to_core(run):
         lines.append(f"- A cache line's way from core to core: {ways}")
+    if shared := on_one_core(run):
+        lines.append(f"- Rounds in which both processors were hardware threads of one core: {shared}")
     for question, found in run.pools.items():
         pools = (f"{p.get('internal_api')} {p.get('version', '')} ({p.get('num_threads')})" for p in found)
         lines.append(f"- Pools of threads after `{question}`: {', '.join(pools) or 'none known'}")
@@ -128,6 +131,15 @@ def core_to_core(run: Run) -> str:
         known.setdefault(m.question, []).extend(m.core_to_core)
     said = (f"{number(min(ns))} to {number(max(ns))} ns in `{question}`" for question, ns in known.items() if ns)
     return ", ".join(said)
+
+
+def on_one_core(run: Run) -> str:
+    """Return how many rounds of each question were so, of those where that is known."""
+    known: dict[str, list[str]] = {}
+    for m in run.measurements:
+        known.setdefault(m.question, []).extend(distances_of(m) if m.side_by_side else [])
+    counts = ((question, found.count(DISTANCES[2]), len(found)) for question, found in known.items() if found)
+    return ", ".join(f"{count} of {rounds} in `{question}`" for question, count, rounds in counts)
 
 
 def others(run: Run) -> list[str]:
@@ -208,18 +220,18 @@ def spread(samples: Sequence[float]) -> str:
 
 def distances(measured: Sequence[Measurement], least: float) -> Iterator[str]:
     """Say what differs between rounds with processors near each other, and with others, where a case has such."""
-    rows = [["case", "contestant", "near", "far"]]
+    rows = [["case", "contestant", *DISTANCES]]
     for m in measured:
-        own, afar = base(m), is_far(m, least)
+        own, there = base(m), distances_of(m, least)
         for name in m.samples if own else ():
-            found = list(zip(ratios(m, name, own or ""), afar, strict=False))
-            groups = [[ratio for ratio, is_afar in found if is_afar == k] for k in (False, True)]
-            if name != own and len(groups[1]) >= LEAST_ROUNDS:
+            found = list(zip(ratios(m, name, own or ""), there, strict=False))
+            groups = [[ratio for ratio, place in found if place == wanted] for wanted in DISTANCES]
+            if name != own and max(map(len, groups[1:])) >= LEAST_ROUNDS:
                 rows.append([m.case, name, *map(median_of, groups)])
     if len(rows) > 1:
         yield (
-            f"The same ratios, in rounds in which a cache line's way from core to core was short, and more than {FAR} "
-            f"times as long:\n\n{table(rows)}"
+            f"The same ratios, in rounds in which a cache line's way from core to core was short, more than {FAR} "
+            f"times as long, and in which both processors were hardware threads of one core:\n\n{table(rows)}"
         )
 
 

@@ -32,7 +32,7 @@ class Runner:
     clock: Callable[[], float] = time.perf_counter
     sleep: Callable[[float], object] = time.sleep
     at_work: Callable[[], float] = time.process_time  # seconds of all threads
-    core_to_core: Callable[[], float | None] = ceiling.core_to_core
+    processors: Callable[[], tuple[float, float] | None] = ceiling.processors
     until: float = math.inf  # on that clock; what would begin later is not measured
     _sweep: Array = field(default_factory=lambda: np.zeros(0, np.uint8))
 
@@ -68,7 +68,9 @@ class Runner:
             for k in range(case.rounds):
                 if (k >= LEAST_ROUNDS and self.clock() > until) or (k and self.clock() > self.until):
                     break
-                done.core_to_core += [t for t in [self.core_to_core()] if t is not None]
+                if (known := self.processors()) is not None:
+                    done.core_to_core.append(known[0])
+                    done.side_by_side.append(known[1])
                 for name in _rotated(list(ready), k):
                     took = self._turn(case, ready[name], repeats[name])
                     done.samples.setdefault(name, []).append(float(f"{took:.4g}"))

@@ -13,6 +13,8 @@ from bench.case import Measurement
 OWN = "gradstep"
 OURS = (OWN, "step", "matmul after a step")  # beginnings of names; the others beside a matmul
 FAR = 2  # times the shortest way of a cache line from core to core
+ONE_CORE = 1.5  # times as long side by side as alone: 1 on two cores, 2 on hardware threads of one
+DISTANCES = ("near", "far", "on one core")  # of both processors, as hosts move them
 UNSTEADY = 3  # times the least sample: a median beyond says how threads were scheduled
 
 
@@ -58,11 +60,12 @@ def ratios(m: Measurement, name: str, own: str) -> list[float]:
     return [theirs / mine / more for theirs, mine in zip(m.samples[name], m.samples[own], strict=False)]
 
 
-def is_far(m: Measurement, least: float = math.inf) -> list[bool]:
-    """Return for each round whether processors were far from each other; nothing where that is not known."""
+def distances_of(m: Measurement, least: float = math.inf) -> list[str]:
+    """Return for each round in which of `DISTANCES` processors were to each other; nothing where that is not known."""
     known = m.core_to_core if len(m.core_to_core) == sum(m.rounds) else []
     least = min([least, *known])
-    return [ns > FAR * least for ns in known]
+    longer = m.side_by_side if len(m.side_by_side) == len(known) else [1.0] * len(known)  # earlier runs did not ask
+    return [DISTANCES[2 if times > ONE_CORE else ns > FAR * least] for ns, times in zip(known, longer, strict=True)]
 
 
 def of_rounds(m: Measurement, wanted: Sequence[bool]) -> Measurement:
@@ -70,8 +73,8 @@ def of_rounds(m: Measurement, wanted: Sequence[bool]) -> Measurement:
     kept = {name: list(compress(took, wanted)) for name, took in m.samples.items()}
     each = iter(wanted)
     rounds = [sum(islice(each, count)) for count in m.rounds]
-    known = list(compress(m.core_to_core, wanted))
-    return replace(m, samples={k: took for k, took in kept.items() if took}, rounds=rounds, core_to_core=known)
+    known = {name: list(compress(getattr(m, name), wanted)) for name in ("core_to_core", "side_by_side")}
+    return replace(m, samples={k: took for k, took in kept.items() if took}, rounds=rounds, **known)
 
 
 def quartiles(samples: Sequence[float]) -> tuple[float, float]:

@@ -56,7 +56,7 @@ def clock():
 
 @pytest.fixture
 def runner(clock):
-    return Runner(clock=clock, sleep=lambda seconds: None, core_to_core=lambda: None)
+    return Runner(clock=clock, sleep=lambda seconds: None, processors=lambda: None)
 
 
 def taking(clock, seconds, **more):
@@ -166,7 +166,7 @@ def test_where_nobody_can_take_part_there_are_no_rounds(runner):
     def missing():
         raise Absent("no GPU")
 
-    runner.core_to_core = pytest.fail
+    runner.processors = pytest.fail
     done = runner.measure("gpu", Case("case", {"gradstep": missing}))
     assert done.absent == {"gradstep": "no GPU"}
     assert not done.rounds
@@ -244,14 +244,17 @@ def changes_of(before, after):
 
 
 def test_the_way_from_core_to_core_is_told(runner, clock):
-    near, far = iter([30.0, 32.0, 31.0, 31.0]), iter([None, 160.0, 160.0, 160.0])
-    runner.core_to_core = lambda: next(near)
+    near = iter([(30.0, 1.0), (32.0, 2.0), (31.0, 1.6), (31.0, 1.4)])
+    far = iter([None, *[(160.0, 1.0)] * 3])
+    runner.processors = lambda: next(near)
     before = runner.measure("q", Case("case", {"a": taking(clock, 1e-3)}, runs=2, rounds=2))
     assert before.core_to_core == [30.0, 32.0, 31.0, 31.0]  # before each round of each run
-    runner.core_to_core = lambda: next(far)
+    assert before.side_by_side == [1.0, 2.0, 1.6, 1.4]
+    runner.processors = lambda: next(far)
     after = runner.measure("q", Case("case", {"a": taking(clock, 1e-3)}, runs=2, rounds=2))
     assert after.core_to_core == [160.0] * 3
     assert "core to core: 30 to 160 ns in `q`" in report.markdown(run_of([before, after]), {})
+    assert "hardware threads of one core: 2 of 4 in `q`" in report.markdown(run_of([before, after]), {})
     assert "was 31 ns, and now 160" in compare.text(run_of([before]), run_of([after]))
     assert "core to core" not in compare.text(run_of([before]), run_of([measurement(gradstep=1.0)]))
 
@@ -260,18 +263,22 @@ def test_rounds_with_processors_far_from_each_other_are_told_apart():
     m = measurement(gradstep=1.0)
     m.samples = {"gradstep": [1.0] * 4 + [2.0] * 3, "NumPy": [4.0, 5.0, 4.0, 5.0, 5.0, 5.0, 5.0]}
     m.rounds, m.core_to_core = [3, 4], [30.0, 31.0, 40.0, 32.0] + [160.0] * 3
-    assert f"| {m.case} | NumPy | 4.5 (4 rounds) | 2.5 (3 rounds) |" in report.markdown(run_of([m]), {})
+    assert f"| {m.case} | NumPy | 4.5 (4 rounds) | 2.5 (3 rounds) |  |" in report.markdown(run_of([m]), {})
+    m.side_by_side = [2.0, 1.0, 2.0, 1.0, 1.0, 1.0, 2.0]  # whatever the way is
+    rows = f"| {m.case} | NumPy | 5 (2 rounds) | 2.5 (2 rounds) | 4 (3 rounds) |"
+    assert rows in report.markdown(run_of([m]), {})
+    m.side_by_side = []
     for ways in ([30.0] * 7, [30.0] * 5 + [160.0] * 2, [30.0] * 3 + [160.0] * 3):  # one kind, few, not known of all
         m.core_to_core = ways
         assert "more than 2 times" not in report.markdown(run_of([m]), {})
 
 
 def test_rounds_of_one_kind_are_compared():
-    def run(ways, factor=1):
+    def run(ways, factor=1, side_by_side=()):
         m = measurement(gradstep=1.0, NumPy=9.0)
         slow = [way > 100 for way in ways]
         m.samples = {"gradstep": [1.0 + 0.01 * k + s for k, s in enumerate(slow)], "NumPy": [9.0] * len(ways)}
-        m.rounds, m.core_to_core = [len(ways)], ways
+        m.rounds, m.core_to_core, m.side_by_side = [len(ways)], ways, list(side_by_side)
         return run_of([scaled(m, factor)])
 
     near, far = [30.0] * 9, [150.0] * 9
@@ -280,6 +287,10 @@ def test_rounds_of_one_kind_are_compared():
     assert "so not compared: AdamW, 10^3." in compare.text(run(near), run(far))
     assert "not compared" not in compare.text(run(near), run([30.0] * 3 + far))
     assert changes_of(run([*far, 30.0]), run(far, 3))
+    shared = [2.0] * 9
+    assert "so not compared" in compare.text(run(near, 2, shared), run(near))
+    assert not changes_of(run(near * 2, 1, [1.0] * 9 + shared), run(near))
+    assert changes_of(run(near, 1, shared), run(near, 3, shared))
     other = run(far)
     other.machine = other.machine | {"processor": "of another machine, whose near is far on this one"}
     assert "not compared" not in compare.text(run(near), other)
@@ -298,18 +309,22 @@ def test_what_cannot_be_compiled_is_tried_once(monkeypatch):
 
     monkeypatch.setattr(ceiling, "library", library)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
-    ceiling._core_to_core.cache_clear()
-    assert [ceiling.core_to_core() for _ in range(3)] == [None] * 3
+    ceiling._of_processors.cache_clear()
+    assert [ceiling.processors() for _ in range(3)] == [None] * 3
     assert tried == [1]
-    ceiling._core_to_core.cache_clear()
+    ceiling._of_processors.cache_clear()
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="asks Linux")
-def test_the_way_from_core_to_core_is_measured(monkeypatch):
-    found = ceiling.core_to_core()
-    assert found is None if len(os.sched_getaffinity(0)) < 2 else 1 < found < 100_000
+def test_where_processors_are_is_measured(monkeypatch):
+    found = ceiling.processors()
+    if len(os.sched_getaffinity(0)) < 2:
+        assert found is None
+    else:
+        assert 1 < found[0] < 100_000
+        assert 0.5 < found[1] < 100
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
-    assert ceiling.core_to_core() is None
+    assert ceiling.processors() is None
 
 
 def test_a_quick_run_has_one_run(runner, clock):

@@ -36,7 +36,7 @@ def library() -> Any:
         if not out.exists():
             _compile(out)
         found = ctypes.CDLL(str(out))
-    for measures in (found.ceiling, found.two_passes, found.core_to_core):
+    for measures in (found.ceiling, found.two_passes, found.core_to_core, found.side_by_side):
         measures.restype = ctypes.c_double
     return found
 
@@ -50,21 +50,27 @@ def _compile(out: Path) -> None:
         raise Absent(f"it could not be compiled: {error}") from error
 
 
-def core_to_core() -> float | None:
-    """Return the nanoseconds of a cache line's way between this process's first processor and its last.
+def processors() -> tuple[float, float] | None:
+    """Return what lies between this process's first processor and its last, None where there are no two.
 
-    Hosts move the processors of a virtual machine: now they share a cache, now they do not.
+    These are the nanoseconds of a cache line's way from one to the other, and how many times as long both take for
+    arithmetic, side by side, as one alone. Hosts move the processors of a virtual machine: now they share a cache, now
+    they do not, and now they are threads of one core.
     """
     own = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    measure = _core_to_core() if len(own) > 1 else None
-    return float(f"{measure(own[0], own[-1]):.3g}") if measure else None
+    measures = _of_processors() if len(own) > 1 else None
+    return (_measured(measures[0], own), _measured(measures[1], own)) if measures else None
+
+
+def _measured(measure: Any, own: Sequence[int]) -> float:
+    return float(f"{measure(own[0], own[-1]):.3g}")
 
 
 @functools.cache
-def _core_to_core() -> Any:
-    """Return what measures it, None where it could not be compiled: once, since each round asks."""
+def _of_processors() -> Any:
+    """Return what measures them, None where it could not be compiled: once, since each round asks."""
     try:
-        return library().core_to_core
+        return library().core_to_core, library().side_by_side
     except Absent:
         return None
 

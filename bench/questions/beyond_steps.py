@@ -133,6 +133,7 @@ def gather() -> Question:
             tolerance=1e-5,
             rounds=15,
             seconds=20.0,
+            runs=5,
         )
         what = f"batches of {BATCH} from {ROWS} x {COLUMNS} {dtype}, standardised: times faster than NumPy"
         yield Figure(what, took.ratio("NumPy", "gradstep"), f"gather {dtype}")
