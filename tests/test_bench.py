@@ -426,6 +426,14 @@ def test_a_build_that_was_broken_off_is_not_waited_for(tmp_path, monkeypatch):
                 deepspeed_.cpu_adam(Work("Adam", (5,)))
 
 
+def test_each_environment_has_its_own_builds(monkeypatch):
+    pytest.importorskip("deepspeed", reason="DeepSpeed is not installed")
+    deepspeed_ = importlib.import_module("bench.contestants.deepspeed_")
+    here = deepspeed_.builds()
+    monkeypatch.setattr(sys, "prefix", "elsewhere")
+    assert deepspeed_.builds() != here
+
+
 @pytest.mark.parametrize("wrong", [{"m": "m + rest1 * g"}, {"v": "v + rest2 * (g * g)"}])
 def test_an_average_that_does_not_decay_is_wrong(wrong, monkeypatch):
     formulas = importlib.import_module("bench.contestants.formulas")

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import sys
 from pathlib import Path
 
+import deepspeed
 import torch
 from deepspeed.ops.adam import DeepSpeedCPUAdam
 from deepspeed.ops.op_builder import CPUAdamBuilder
-from torch.utils.cpp_extension import _get_build_directory
+from torch.utils.cpp_extension import _get_build_directory, get_default_build_root
 
 from bench.case import Absent, Contestant
 from bench.work import Work
+
+
+def builds() -> Path:
+    """Return where this environment's builds are: another's, or other versions', would be compiled anew in a run."""
+    own = f"{sys.prefix}, {torch.__version__}, {deepspeed.__version__}"
+    return Path(get_default_build_root(), f"gradstep-bench-{hashlib.sha256(own.encode()).hexdigest()[:12]}")
+
+
+os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(builds()))
 
 
 def cpu_adam(work: Work) -> Contestant:
