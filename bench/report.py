@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from bench import pictures
 from bench.case import Figure, Measurement
@@ -17,6 +18,7 @@ from bench.run import Run
 from bench.samples import (
     DISTANCES,
     FAR,
+    ON_ONE_CORE,
     OWN,
     UNSTEADY,
     base,
@@ -31,6 +33,7 @@ from bench.samples import (
     ratios,
 )
 
+T = TypeVar("T")
 BEYOND = f"the contestant's median is more than {UNSTEADY} times its own least sample"
 UNITS = {
     "s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")),
@@ -126,20 +129,24 @@ def _where(run: Run) -> str:
 
 def core_to_core(run: Run) -> str:
     """Return the range of latencies before the rounds of each question."""
-    known: dict[str, list[float]] = {}
-    for m in run.measurements:
-        known.setdefault(m.question, []).extend(m.core_to_core)
-    said = (f"{number(min(ns))} to {number(max(ns))} ns in `{question}`" for question, ns in known.items() if ns)
-    return ", ".join(said)
+    return of_questions(run, lambda m: m.core_to_core, lambda ns: f"{number(min(ns))} to {number(max(ns))} ns")
 
 
 def on_one_core(run: Run) -> str:
     """Return how many rounds of each question were so, of those where that is known."""
-    known: dict[str, list[str]] = {}
+    return of_questions(
+        run,
+        lambda m: distances_of(m) if m.side_by_side else [],
+        lambda found: f"{found.count(ON_ONE_CORE)} of {len(found)}",
+    )
+
+
+def of_questions(run: Run, of: Callable[[Measurement], Sequence[T]], say: Callable[[Sequence[T]], str]) -> str:
+    """Say something of all rounds of each question, where it is known of any."""
+    known: dict[str, list[T]] = {}
     for m in run.measurements:
-        known.setdefault(m.question, []).extend(distances_of(m) if m.side_by_side else [])
-    counts = ((question, found.count(DISTANCES[2]), len(found)) for question, found in known.items() if found)
-    return ", ".join(f"{count} of {rounds} in `{question}`" for question, count, rounds in counts)
+        known.setdefault(m.question, []).extend(of(m))
+    return ", ".join(f"{say(found)} in `{question}`" for question, found in known.items() if found)
 
 
 def others(run: Run) -> list[str]:

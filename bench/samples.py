@@ -14,7 +14,7 @@ OWN = "gradstep"
 OURS = (OWN, "step", "matmul after a step")  # beginnings of names; the others beside a matmul
 FAR = 2  # times the shortest way of a cache line from core to core
 ONE_CORE = 1.5  # times as long side by side as alone: 1 on two cores, 2 on hardware threads of one
-DISTANCES = ("near", "far", "on one core")  # of both processors, as hosts move them
+NEAR, AFAR, ON_ONE_CORE = DISTANCES = ("near", "far", "on one core")  # of both processors, as hosts move them
 UNSTEADY = 3  # times the least sample: a median beyond says how threads were scheduled
 
 
@@ -65,7 +65,10 @@ def distances_of(m: Measurement, least: float = math.inf) -> list[str]:
     known = m.core_to_core if len(m.core_to_core) == sum(m.rounds) else []
     least = min([least, *known])
     longer = m.side_by_side if len(m.side_by_side) == len(known) else [1.0] * len(known)  # earlier runs did not ask
-    return [DISTANCES[2 if times > ONE_CORE else ns > FAR * least] for ns, times in zip(known, longer, strict=True)]
+    return [
+        ON_ONE_CORE if times > ONE_CORE else AFAR if ns > FAR * least else NEAR
+        for ns, times in zip(known, longer, strict=True)
+    ]
 
 
 def of_rounds(m: Measurement, wanted: Sequence[bool]) -> Measurement:
