@@ -267,6 +267,8 @@ def test_rounds_with_processors_far_from_each_other_are_told_apart():
     m.side_by_side = [2.0, 1.0, 2.0, 1.0, 1.0, 1.0, 2.0]  # whatever the way is
     rows = f"| {m.case} | NumPy | 5 (2 rounds) | 2.5 (2 rounds) | 4 (3 rounds) |"
     assert rows in report.markdown(run_of([m]), {})
+    kept = of_rounds(m, [False, False, *[True] * 5])
+    assert (kept.rounds, kept.core_to_core, kept.side_by_side) == ([1, 4], m.core_to_core[2:], m.side_by_side[2:])
     m.side_by_side = []
     for ways in ([30.0] * 7, [30.0] * 5 + [160.0] * 2, [30.0] * 3 + [160.0] * 3):  # one kind, few, not known of all
         m.core_to_core = ways
