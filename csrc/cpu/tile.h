@@ -17,8 +17,8 @@ using std::uint16_t;
 // The first tile of an array may be longer by less than a line, so that all others begin on one.
 inline constexpr int64_t tile_capacity = tile_elements + line_elements;
 
-inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+constexpr int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+constexpr int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
 // Rows of a rectangle, each dense.
 template <class T>
