@@ -781,7 +781,7 @@ def test_of_ours_and_one_other_ours_is_told():
     assert rows_of(m, scaled(m, 1.5, ("gradstep, ",))) == [("gradstep, arrays used again", "+50%")]
 
 
-KEPT = readme.ROOT / "bench/results/amd-zen4/run.json"
+KEPT = readme.ROOT / "bench/results/amd-zen5/run.json"
 
 
 @pytest.mark.parametrize(("factor", "least"), [(1.5, 0.9), (3.0, 0.97), (1 / 3, 0.97)])
@@ -1104,7 +1104,7 @@ def test_readme_shows_the_run_that_it_names():
 def test_figures_in_readmes_words_are_those_of_the_reports_they_speak_of():
     """A sentence is about the report it links, or else the table's run, and the one before where it says earlier."""
     words = (readme.ROOT / "README.md").read_text().partition(readme.END)[2].partition("\n## ")[0]
-    run, earlier = (f"bench/results/{name}.md" for name in ("amd-zen4/report", "amd-zen4-earlier"))
+    run, earlier = (f"bench/results/{name}.md" for name in ("amd-zen5/report", "amd-zen5-earlier"))
     checked = 0
     for sentence in re.split(r"(?<=[.;])\s+", words):
         told = [run, earlier] if "earlier" in sentence.lower() else [run]
