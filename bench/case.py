@@ -114,18 +114,19 @@ class Took(dict[str, list[float]]):
         ranked = sorted(self.get(name, ()))
         return ranked[min(len(ranked) - 1, len(ranked) * percent // 100)] if ranked else math.nan
 
-    def ratio(self, name: str, other: str) -> float:
-        """Return the median of ratios within rounds, in the middle one of the runs."""
-        return statistics.median(self.ratios_of_runs(name, other))
+    def ratio(self, name: str, *others: str) -> float:
+        """Return the median of ratios within rounds, in the middle one of the runs; of several, to the fastest."""
+        return statistics.median(self.ratios_of_runs(name, *others))
 
     def ratio_per_byte(self, name: str, other: str) -> float:
         """Return that for as many bytes."""
         return self.ratio(name, other) * self.nbytes.get(other, 0) / self.nbytes.get(name, 1)
 
-    def ratios_of_runs(self, name: str, other: str) -> list[float]:
-        """Return the median of ratios within rounds, of each run."""
+    def ratios_of_runs(self, name: str, *others: str) -> list[float]:
+        """Return the median of ratios within rounds, of each run; of several others that of the fastest in a round."""
         ends = np.cumsum(self.rounds)[:-1]
-        ratios = [mine / theirs for mine, theirs in zip(self.get(name, ()), self.get(other, ()), strict=False)]
+        fastest = map(min, zip(*(self.get(other, ()) for other in others), strict=False))
+        ratios = [mine / theirs for mine, theirs in zip(self.get(name, ()), fastest, strict=False)]
         parts = [part for part in np.split(np.array(ratios), ends) if part.size]
         return [float(np.median(part)) for part in parts] or [math.nan]
 

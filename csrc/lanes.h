@@ -25,8 +25,8 @@ inline void fetch_ahead(const void* from, std::int64_t bytes) {
     __builtin_prefetch(static_cast<const char*>(from) + byte, 0, 2);
 }
 
-// Of streams that are read together, what will be wanted when memory has answered: 8 KiB further on, in all.
-// The processor's own prefetching begins anew with each tile; by this the next one's beginning is there.
+// Of streams that are read together, to the L1 cache, what is wanted by the time that memory has answered: 8
+// KiB further on, in all. The processor's own prefetching begins anew with each stretch, this does not.
 template <int streams, class T>
 void fetch_further(const T* const (&stream)[streams], std::int64_t at, std::int64_t n) {
   constexpr std::int64_t ahead = 8192 / streams / std::int64_t(sizeof(T));

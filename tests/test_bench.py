@@ -237,6 +237,12 @@ def test_a_ratio_is_that_of_the_middle_run():
     turns = Took({"a": [1.0, 2.0, 2.0], "b": [1.0, 1.0, 2.0]}, {}, [3])  # medians of each are 2 and 1
     assert turns.ratio("a", "b") == 1.0
     assert np.isnan(took.ratio("a", "nobody"))
+    assert np.isnan(took.ratio("a", "b", "nobody"))
+
+
+def test_a_ratio_to_several_is_to_the_fastest_in_each_round():
+    took = Took({"a": [6.0, 6.0], "b": [1.0, 3.0], "c": [2.0, 2.0]}, {}, [2])
+    assert took.ratios_of_runs("a", "b", "c") == [4.5]
 
 
 def changes_of(before, after):

@@ -8,7 +8,7 @@
 namespace gradstep {
 namespace {
 
-// How much of a vector is read at a stretch, before the next one: what the L1 cache has room for beside sums.
+// How much of a vector is read at a stretch, before others: sums of as much stay in the L1 cache meanwhile.
 template <class T>
 inline constexpr int64_t stretch_elements = 16384 / sizeof(T);
 
@@ -60,7 +60,7 @@ void combine(const Combination& combination, int64_t at, int64_t n) {
 }
 
 // How many vectors on the right are read at once, with K on the left: as many as registers hold the sums of,
-// which have a quarter for the rest.
+// but for a quarter of them, four at most and one at least.
 template <int K>
 inline constexpr int right_together = int(most(1, least(4, (vector_lanes == 8 ? 24 : 12) / (K * vectors))));
 
