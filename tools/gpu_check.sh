@@ -14,7 +14,7 @@ say() { printf '\n=== %s (%ss)\n' "$*" "$SECONDS"; }
 
 say build for the devices here
 python3 -m pip install -q --no-build-isolation --no-deps --no-index --target "$site" \
-  -Ccmake.define.GRADSTEP_CUDA=ON -Ccmake.define.GRADSTEP_CUDA_ARCHITECTURES=native . || exit 1
+  --config-settings=cmake.define.GRADSTEP_CUDA=ON --config-settings=cmake.define.GRADSTEP_CUDA_ARCHITECTURES=native . || exit 1
 export PYTHONPATH="$site"
 python3 -m gradstep info | tee "$out/info.txt"
 

@@ -133,9 +133,10 @@ def building(wheels: list[int]) -> Contestant:
     def build() -> float:
         with tempfile.TemporaryDirectory() as folder:
             command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", folder]
+            command += [f"--config-settings=build-dir={folder}/build", str(ROOT)]
             environment = os.environ | {"SKBUILD_CMAKE_DEFINE": "GRADSTEP_CUDA=OFF"}
             begin = time.perf_counter()
-            subprocess.run([*command, f"-Cbuild-dir={folder}/build", str(ROOT)], env=environment, check=True)
+            subprocess.run(command, env=environment, check=True)
             took = time.perf_counter() - begin
             wheels.extend(wheel.stat().st_size for wheel in Path(folder).glob("*.whl"))
         return took
