@@ -12,7 +12,7 @@ from bench.case import Measurement
 
 OWN = "gradstep"
 OURS = (OWN, "step", "matmul after a step")  # beginnings of names; the others beside a matmul
-FAR = 3  # times the shortest way of a cache line from core to core: seen are up to 2.5 near, and from 5 on afar
+FAR = 3  # times the shortest way of a cache line from core to core: seen are up to 2.6 near, and from 5 on afar
 ONE_CORE = 1.5  # times as long side by side as alone: 1 on two cores, 2 on hardware threads of one
 NEAR, AFAR, ON_ONE_CORE = DISTANCES = ("near", "far", "on one core")  # of both processors, as hosts move them
 UNSTEADY = 3  # times the least sample: a median beyond says how threads were scheduled

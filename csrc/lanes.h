@@ -19,16 +19,10 @@ inline constexpr int vector_lanes = 2;
 inline constexpr int lanes = 16, vectors = lanes / vector_lanes;
 typedef double Lanes __attribute__((vector_size(vector_lanes * sizeof(double))));
 
-// Memory delivers so many bytes to the L2 cache meanwhile, which can wait for more lines at a time than L1.
-inline void fetch_ahead(const void* from, std::int64_t bytes) {
-  for (std::int64_t byte = 0; byte < bytes; byte += 64)
-    __builtin_prefetch(static_cast<const char*>(from) + byte, 0, 2);
-}
-
 // Of streams that are read together, to the L1 cache, what is wanted by the time that memory has answered: 8
 // KiB further on, in all. The processor's own prefetching begins anew with each stretch, this does not.
 template <int streams, class T>
-void fetch_further(const T* const (&stream)[streams], std::int64_t at, std::int64_t n) {
+void fetch_ahead(const T* const (&stream)[streams], std::int64_t at, std::int64_t n) {
   constexpr std::int64_t ahead = 8192 / streams / std::int64_t(sizeof(T));
   for (const T* from : stream)
     for (std::int64_t i = 0; i < n; i += 64 / std::int64_t(sizeof(T)))
@@ -166,7 +160,7 @@ void lane_dots(std::int64_t n, const T* const (&left)[K], const T* const (&right
   Lanes sums[K][R][vectors] = {};
   std::int64_t i = 0;
   for (; i + lanes <= n; i += lanes) {
-    fetch_further(right, i, lanes);
+    fetch_ahead(right, i, lanes);
 #pragma GCC unroll 8
     for (int j = 0; j < vectors; ++j) {
       const std::int64_t at = i + j * vector_lanes;

@@ -35,7 +35,7 @@ void add_terms(const Term* terms, int64_t at, int64_t n, const T* before, T* out
   };
   int64_t first = 0;
   for (; first + turn <= n; first += turn) {  // a count that the compiler knows
-    fetch_further(v, first, turn);
+    fetch_ahead(v, first, turn);
     add(first, turn);
   }
   add(first, n - first);
@@ -67,7 +67,7 @@ inline constexpr int right_together = int(most(1, least(4, (vector_lanes == 8 ? 
 template <int K, int R, class T>
 void dot_rows(const Products& products, int64_t r, int64_t at, int64_t n, double* sums, int64_t stride) {
   const auto count = int64_t(products.right.size());
-  const auto end = at + n;
+  const int64_t end = at + n;
   for (; at < end; at += tile_elements, ++sums) {
     const T *left[K], *right[R];
     for (int k = 0; k < K; ++k) left[k] = static_cast<const T*>(products.left[k]) + at;
